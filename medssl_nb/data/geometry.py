@@ -1,0 +1,185 @@
+"""Where a voxel lies: affines, spacing, cropping, resampling and random views whose geometry is known.
+
+Points are rows of an (N, 3) array. Voxel points count from 0 at the centre of the first voxel; mm points are RAS+
+scanner coordinates. An affine A (4, 4) joins them: mm = A[:3, :3] @ voxel + A[:3, 3].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def spacing_mm(affine) -> tuple[float, float, float]:
+    """Distance between neighbouring voxel centres along each array axis, in mm: the column lengths of the affine."""
+    lengths = np.linalg.norm(_matrix(affine)[:3, :3], axis=0)
+    return tuple(float(n) for n in lengths)
+
+
+def orientation(affine) -> str:
+    """Direction in which each array axis grows, such as "RAS" (what `read_volume` returns) or "LPS"."""
+    import nibabel
+
+    return "".join(nibabel.aff2axcodes(_matrix(affine)))
+
+
+def voxel_to_mm(affine, points) -> np.ndarray:
+    """Voxel indices (N, 3), whole or fractional, to RAS mm (N, 3) float64."""
+    matrix, points = _matrix(affine), _points(points)
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def mm_to_voxel(affine, points) -> np.ndarray:
+    """RAS mm (N, 3) to fractional voxel indices (N, 3) float64; round them to name a voxel."""
+    matrix, points = _matrix(affine), _points(points)
+    return np.linalg.solve(matrix[:3, :3], (points - matrix[:3, 3]).T).T
+
+
+def crop(volume, start: Sequence[int], size: Sequence[int], fill: float = 0.0):
+    """Cut a box out of a volume and keep every voxel's place in mm.
+
+    Args:
+        volume: MetaTensor (C, X, Y, Z).
+        start: first voxel of the box, (3,) whole numbers; may be negative.
+        size: voxels along each axis, (3,), each at least 1.
+        fill: value where the box reaches beyond the volume (CT: -1000, air).
+
+    Returns:
+        MetaTensor (C, *size) whose affine starts at voxel `start`.
+
+    Raises:
+        ValueError: sizes below 1, or a box that does not touch the volume.
+    """
+    import torch
+
+    start, size, shape = (np.asarray(v, int) for v in (start, size, volume.shape[-3:]))
+    stop = start + size
+    low, high = np.maximum(start, 0), np.minimum(stop, shape)
+    if (size < 1).any() or (high <= low).any():
+        raise ValueError(
+            f"crop: a box of {size.tolist()} voxels from {start.tolist()} does not overlap a volume of "
+            f"{shape.tolist()}; start counts voxels from 0, size is at least 1."
+        )
+    box = torch.full((volume.shape[0], *size.tolist()), fill, dtype=volume.dtype, device=volume.device)
+    inside = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    box[(slice(None), *inside)] = volume.as_tensor()[(slice(None), *source)]
+    affine = _matrix(volume.affine).copy()
+    affine[:3, 3] = voxel_to_mm(affine, start[None])[0]
+    return _with_affine(box, affine, volume)
+
+
+def resample(volume, new_spacing_mm: float | Sequence[float], *, label: bool = False):
+    """Bring a volume to another spacing (MONAI `Spacing`), keeping the first voxel's centre and all places in mm.
+
+    Args:
+        volume: MetaTensor (C, X, Y, Z).
+        new_spacing_mm: one number or three, in mm, each above 0.
+        label: True for label maps (nearest neighbour, type kept), False for images (linear, float32).
+    """
+    from monai.transforms import Spacing
+
+    wanted = np.broadcast_to(np.asarray(new_spacing_mm, float), (3,))
+    if not (np.isfinite(wanted).all() and (wanted > 0).all()):
+        raise ValueError(f"resample: spacing is in mm and above 0, got {new_spacing_mm}.")
+    change = Spacing(pixdim=wanted.tolist(), mode="nearest" if label else "bilinear", padding_mode="border")
+    resampled = change(volume.float())
+    return resampled.to(volume.dtype) if label else resampled
+
+
+def random_affine(
+    generator: torch.Generator,
+    *,
+    rotation_degrees: float = 10.0,
+    scale: float = 0.1,
+    shift_mm: float = 5.0,
+    centre_mm: Sequence[float] = (0.0, 0.0, 0.0),
+) -> np.ndarray:
+    """A random movement of the body in RAS mm: rotation, scaling about `centre_mm`, then a shift.
+
+    Each rotation angle lies in ± `rotation_degrees`, each axis is stretched by a factor between 1 - `scale` and
+    1 + `scale`, each shift lies in ± `shift_mm`. Draws come from `generator` (on the CPU), so every machine agrees.
+
+    Returns:
+        Matrix (4, 4) float64 that takes a point's place before to its place after.
+    """
+    import torch
+
+    if not (0 <= scale < 1 and rotation_degrees >= 0 and shift_mm >= 0):
+        raise ValueError(
+            "random_affine needs rotation_degrees >= 0, 0 <= scale < 1 and shift_mm >= 0, "
+            f"got {rotation_degrees}, {scale} and {shift_mm}."
+        )
+    draws = 2 * torch.rand(9, generator=generator, dtype=torch.float64).numpy() - 1  # each in [-1, 1)
+    linear = _rotation(np.radians(rotation_degrees) * draws[:3]) @ np.diag(1 + scale * draws[3:6])
+    centre = np.asarray(centre_mm, float)
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = centre - linear @ centre + shift_mm * draws[6:]
+    return matrix
+
+
+def move(volume, matrix, *, label: bool = False, fill: float = 0.0):
+    """Move the anatomy by `matrix` and sample it again on the volume's own grid (MONAI `SpatialResample`).
+
+    What lay at the mm point p lies at `move_points(matrix, p)` afterwards: a landmark moves with its organ.
+
+    Args:
+        volume: MetaTensor (C, X, Y, Z).
+        matrix: (4, 4), invertible, RAS mm to RAS mm, for example from `random_affine`.
+        label: True for label maps (nearest neighbour, type kept), False for images (linear, float32).
+        fill: value of what comes in from outside (CT: -1000, air).
+    """
+    import torch
+    from monai.transforms import SpatialResample
+
+    grid, matrix = _matrix(volume.affine), _matrix(matrix)
+    if abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
+        raise ValueError(f"move: the matrix squeezes the volume flat and cannot be undone: {matrix.tolist()}.")
+    # Moving a body and giving it a moved affine are one thing; what is left is to look at it on the old grid.
+    moved = _with_affine(volume.as_tensor().float() - fill, matrix @ grid, volume)
+    look = SpatialResample(mode="nearest" if label else "bilinear", padding_mode="zeros", dtype=torch.float64)
+    seen = look(moved, dst_affine=torch.from_numpy(grid), spatial_size=tuple(volume.shape[-3:])) + fill
+    return seen.to(volume.dtype) if label else seen.float()
+
+
+def move_points(matrix, points) -> np.ndarray:
+    """Points (N, 3) in mm after the movement `matrix` (4, 4); `numpy.linalg.inv(matrix)` brings them back."""
+    return voxel_to_mm(matrix, points)
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Rotation about x, then y, then z by `angles` (3,) in radians."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def _with_affine(tensor: torch.Tensor, affine: np.ndarray, like):
+    """MetaTensor of `tensor` with a new affine and what else is known of `like` (its file name)."""
+    import torch
+    from monai.data import MetaTensor
+
+    known = {key: value for key, value in like.meta.items() if key != "affine"}
+    return MetaTensor(tensor, affine=torch.from_numpy(affine), meta=known)
+
+
+def _matrix(affine) -> np.ndarray:
+    matrix = np.asarray(affine, np.float64)
+    if matrix.shape != (4, 4):
+        raise ValueError(f"an affine is a (4, 4) matrix, got shape {matrix.shape}.")
+    return matrix
+
+
+def _points(points) -> np.ndarray:
+    array = np.asarray(points, np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"points are rows (N, 3), got shape {array.shape}; for one point write [[x, y, z]].")
+    return array
