@@ -35,6 +35,10 @@ def test_a_constant_volume_becomes_zero(value):
 
 
 def test_names_of_modalities():
-    assert [modality_family(n) for n in ("ct", "FLAIR", "t1gd", "T2", "ADC", "MRI", "PET")] == ["CT", *["MR"] * 5, "PET"]
+    assert [modality_family(n) for n in ("ct", "FLAIR", "t1gd", "T2", "ADC", "MRI", "PET")] == [
+        "CT",
+        *["MR"] * 5,
+        "PET",
+    ]
     with pytest.raises(ValueError, match="'ultrasound' is not known"):
         modality_family("ultrasound")

@@ -46,9 +46,7 @@ def test_channels_come_first_and_go_back_last(tmp_path):
 @pytest.mark.parametrize("letters", ["LPS", "RAS", "ASL", "PIR", "SRA"])
 def test_any_stored_order_of_axes_becomes_ras_with_every_voxel_in_place(tmp_path, letters):
     ras = nib.Nifti1Image(numbered(), AFFINE)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(letters)
-    )
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(letters))
     stored = ras.as_reoriented(turn)
     assert "".join(nib.aff2axcodes(stored.affine)) == letters
     nib.save(stored, tmp_path / "scan.nii")

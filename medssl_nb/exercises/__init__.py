@@ -1,0 +1,6 @@
+"""Checks that a learner runs on their own functions. Each says which case failed, what was expected and what came."""
+
+from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
+from medssl_nb.exercises.volumes_and_views import check_come_back, check_organ_ml, check_window
+
+__all__ = ["check_come_back", "check_hidden_error", "check_hide_box", "check_organ_ml", "check_window"]
