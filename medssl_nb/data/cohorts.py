@@ -124,7 +124,7 @@ class Cohort:
             ValueError: the cohort has fewer draws, or the draw fewer cases.
         """
         if not self.split.train:
-            raise ValueError(f"cohort {self.name} has no labelled training cases: it is for looking at and pre-training.")
+            raise ValueError(f"cohort {self.name} has no labelled training cases; look at it, or pre-train on it.")
         if not 0 <= draw < len(self.split.few_shot):
             raise ValueError(
                 f"cohort {self.name} has few-shot draws 0 to {len(self.split.few_shot) - 1}, got draw={draw}."

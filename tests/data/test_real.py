@@ -20,7 +20,8 @@ def cohort(request):
 
 @pytest.mark.parametrize("cohort", REAL, indirect=True)
 def test_first_and_last_case_read_whole(cohort):
-    for case in (list(cohort.cases.values())[0], list(cohort.cases.values())[-1]):
+    first, *_, last = cohort.cases.values()
+    for case in (first, last):
         image = case.image()
         for name in case.available:
             assert case.read(name).shape[-3:] == image.shape[-3:]

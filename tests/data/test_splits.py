@@ -16,7 +16,7 @@ def test_a_drawn_split_repeats_covers_and_keeps_subjects_together():
     split = draw_split(of)
     assert split == draw_split(dict(reversed(of.items())))
     parts = [split.train, split.validation, split.test]
-    assert sorted(sum(map(list, parts), [])) == sorted(of)
+    assert sorted(case for part in parts for case in part) == sorted(of)
     assert [len(part) for part in parts] == [42, 6, 12]
     owners = [{of[case] for case in part} for part in parts]
     assert not (owners[0] & owners[1] or owners[0] & owners[2] or owners[1] & owners[2])
