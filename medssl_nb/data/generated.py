@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,12 @@ class _Generator:
         return {name: _plain(options.get(name, default)) for name, default in known.items()}
 
     def fingerprint(self) -> str:
-        """Hash of the code that makes the patients: when it changes, what the cache holds is no longer asked for."""
+        """Hash of what makes the patients, code and template: when it changes, the cache is asked for other files."""
         here = Path(__file__).parent
         shared = [here / "deformation.py", here / "rendering.py"]
         sources = [*shared, *sorted(here.glob(f"{self.kind}*.py"))]
-        return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+        template = [metadata.version("nilearn").encode()] if self.kind == "brain" else []
+        return hashlib.sha256(b"".join([*template, *(source.read_bytes() for source in sources)])).hexdigest()[:12]
 
 
 @cache
