@@ -20,4 +20,7 @@ def test_a_lesson_runs_and_its_explorer_reports_back(open_notebook, lesson):
     notebook.page.wait_for_timeout(500)
     after = notebook.python("print(explorer.crosshair, explorer.clicks)")
     assert after != before
-    assert notebook.python("print(explorer.value_at_crosshair.intensity == float(image[0][tuple(explorer.crosshair)]))") == "True"
+    assert (
+        notebook.python("print(explorer.value_at_crosshair.intensity == float(image[0][tuple(explorer.crosshair)]))")
+        == "True"
+    )
