@@ -171,7 +171,7 @@ class Notebook:
         self.page.set_default_timeout(RUN_SECONDS * SECONDS)
         self.command("notebook:run-all-cells")
         self.wait_for_kernel()
-        self.page.set_default_timeout(30 * SECONDS)
+        self.page.set_default_timeout(15 * SECONDS)
         errors = self.page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
         assert errors.count() == 0, errors.first.inner_text()
 

@@ -1,0 +1,31 @@
+"""The command line: `python -m medssl_nb COMMAND`. Each command lives in a module of its own, imported when called."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "lab": "open JupyterLab at the first lesson",
+    "doctor": "check this machine and say how to mend what is missing",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code: 0 all is well, 1 a problem (it was printed), 2 wrong words."""
+    parser = argparse.ArgumentParser(prog="python -m medssl_nb", description="Learn self-supervised learning in 3D.")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    words = list(sys.argv[1:] if argv is None else argv)
+    for name, text in COMMANDS.items():
+        command = choices.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name in words[:1]:  # only the called command is imported
+            import_module(f"medssl_nb.{name}").configure(command)
+    options = parser.parse_args(words)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    return options.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
