@@ -1,5 +1,7 @@
 """Grey values a network can learn from: one rule for each modality, applied to each volume by itself."""
 
+import numpy as np
+
 CT_WINDOW_HU = (-175.0, 250.0)  # abdominal soft tissue, as the transfer papers use it
 
 _FAMILY = {"CT": "CT", "MR": "MR", "MRI": "MR", "FLAIR": "MR", "ADC": "MR", "PET": "PET"}
@@ -39,13 +41,13 @@ def normalise(volume, modality: str):
 
         low, high = CT_WINDOW_HU
         return ScaleIntensityRange(low, high, b_min=-1.0, b_max=1.0, clip=True)(volume.float())
-    from monai.transforms import ClipIntensityPercentiles
-
-    clipped = ClipIntensityPercentiles(0.5, 99.5, channel_wise=True)(volume.double())
-    for channel in clipped:
+    scaled = volume.float().clone()
+    for channel in scaled:
+        low, high = np.percentile(channel.cpu().numpy(), [0.5, 99.5])
+        channel.clamp_(float(low), float(high))
         body = channel[channel > channel.min()]
         if len(body) < 2 or body.std() == 0:
             channel.zero_() if len(body) == 0 else channel.sub_(body.mean())
         else:
             channel.sub_(body.mean()).div_(body.std())
-    return clipped.float()
+    return scaled

@@ -6,7 +6,7 @@ from medssl_nb.viz.arrays import known_spacing, names_by_id
 from medssl_nb.viz.colours import heat_palette, heat_range_of
 from medssl_nb.viz.layers import colours_by_id, contour_colours
 from medssl_nb.viz.windows import CT_WINDOWS, window_range
-from medssl_nb.widgets.packing import inner_voxels, number_labels, pack, quantise, quantise_heat
+from medssl_nb.widgets.packing import inner_voxels, nearly_all, number_labels, pack, quantise, quantise_heat
 
 
 def volume_state(
@@ -117,6 +117,6 @@ def window_presets(array: np.ndarray, unit: str) -> list[list]:
 
 def _window_limits(array: np.ndarray, presets: list[list]) -> list[float]:
     """Ends of the window sliders: nearly all values and every preset but the one for outliers."""
-    near_low, near_high = (float(v) for v in np.percentile(array, [0.1, 99.9]))
+    near_low, near_high = nearly_all(array)
     shown = [preset for preset in presets if preset[0] != "all values"]
     return [min(near_low, *(low for _, low, _ in shown)), max(near_high, *(high for _, _, high in shown))]

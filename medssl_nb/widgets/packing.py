@@ -42,6 +42,13 @@ def quantise(volume: np.ndarray, window: Sequence[float]) -> Quantised:
     return Quantised(np.searchsorted(between, volume).astype(np.uint8), levels, exact=values is not None)
 
 
+def nearly_all(volume: np.ndarray) -> tuple[float, float]:
+    """The 0.1 and 99.9 percentile, of about a million voxels where there are more."""
+    step = max(1, volume.size // 1_000_000) | 1  # odd: an even one would meet the same rows again and again
+    low, high = np.percentile(volume.ravel()[::step], [0.1, 99.9])
+    return float(low), float(high)
+
+
 def level_steps(levels: np.ndarray, window: Sequence[float]) -> tuple[float, float]:
     """Largest distance between neighbouring levels inside the window and anywhere: twice the error of a shown value."""
     steps = np.diff(levels)
@@ -113,7 +120,7 @@ def _few_values(volume: np.ndarray) -> np.ndarray | None:
 
 def _spread(volume: np.ndarray, window: Sequence[float]) -> np.ndarray:
     low, high = float(volume.min()), float(volume.max())
-    inner_low, inner_high = np.percentile(volume, [0.1, 99.9])
+    inner_low, inner_high = nearly_all(volume)
     window_low, window_high = np.clip(window, low, high)
     parts = [np.linspace(low, high, 40), np.linspace(inner_low, inner_high, 104)]
     parts.append(np.linspace(window_low, window_high, 112))

@@ -11,6 +11,7 @@ const PLANES = {
   sagittal: { fixed: 0, row: 2, column: 1, letters: ["A", "P", "S", "I"] },
 };
 const AXES = ["x", "y", "z"];
+const PLANNED = /planes|controls|title|presets|window_limits|heat|exact|label_|affine/; // traits that `plan` reads
 const LEAP = 10; // voxels that an arrow key moves with Shift
 const NARROWEST = 200; // CSS pixels: below that, pictures go under each other rather than get smaller
 const SCROLL_PER_SLICE = 40; // wheel or trackpad pixels
@@ -160,7 +161,10 @@ function barLength(width) {
 
 // ---- small parts of the page ----------------------------------------------------------------------------------------
 
-let lastId = 0;
+// Every widget runs a copy of this script of its own, so counting alone would give two widgets the same ids.
+const family = Math.random().toString(36).slice(2);
+let children = 0;
+const newId = () => `slice-canvas-${family}-${++children}`;
 
 /** An element with attributes and children. Elements that take keys tell JupyterLab to leave their keys alone. */
 function make(tag, attributes = {}, ...children) {
@@ -179,7 +183,7 @@ function make(tag, attributes = {}, ...children) {
 
 /** A slider with its name before and its value behind. */
 function slider(name, { className = "", ...attributes }) {
-  const id = `slice-canvas-${++lastId}`;
+  const id = newId();
   const input = make("input", { type: "range", id, ...attributes });
   const value = make("output", { className: "sc-number", htmlFor: id });
   const row = make("div", { className: `sc-slider ${className}` }, make("label", { htmlFor: id }, name), input, value);
@@ -199,7 +203,7 @@ function target() {
 
 /** A list to choose from. */
 function chooser(name, options) {
-  const id = `slice-canvas-${++lastId}`;
+  const id = newId();
   const select = make("select", { id });
   for (const [value, text] of options) select.append(make("option", { value }, text));
   return { row: make("div", { className: "sc-slider" }, make("label", { htmlFor: id }, name), select), select };
@@ -264,7 +268,7 @@ class Viewer {
   /** Bring the picture up to date with one trait. */
   changed(name) {
     if (/bytes$|table$|levels|heat|shape/.test(name)) this.load();
-    if (this.built !== this.plan()) this.rebuildSoon();
+    if (PLANNED.test(name)) this.rebuildSoon();
     if (["size", "shape", "spacing"].includes(name)) this.fit();
     if (name !== "crosshair") this.allStale();
     this.draw();
@@ -295,8 +299,10 @@ class Viewer {
       this.data = { ...meaning, codes, labels, contour, heat };
     } catch (error) {
       this.root.replaceChildren(make("p", {}, `The volume cannot be unpacked here (${error}). A newer browser helps.`));
+      this.built = null; // so that data that can be unpacked bring the page back
       return;
     }
+    if (this.built === null) this.rebuild();
     this.fit();
     this.allStale();
     this.draw();

@@ -1,4 +1,9 @@
-"""The slice canvas: planes of one volume, drawn in the browser, reporting back where the reader looks and clicks."""
+"""The slice canvas: planes of one volume, drawn in the browser, reporting back where the reader looks and clicks.
+
+From the slider to the picture takes about one frame of the screen: three planes of 181 x 217 x 181 voxels with labels
+are drawn 3 ms after the input and on the screen after 16 ms (median; 32 ms at the 95th percentile), in headless
+Chromium on two CPU cores without a GPU: `benchmarks/bench_slice_canvas.py`, `results/slice_canvas_latency.json`.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,7 @@
 """A widget on a web page without a kernel: for the site, for a colleague without Python, for measuring."""
 
 import base64
+import html
 import json
 
 import anywidget
@@ -59,8 +60,9 @@ def standalone_fragment(widget: anywidget.AnyWidget, element_id: str = "widget")
 def standalone_page(widget: anywidget.AnyWidget, title: str = "Volume") -> str:
     """A whole HTML page with one widget; `standalone_fragment` for the rest."""
     return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        f'<meta name="viewport" content="width=device-width">\n<body>\n{standalone_fragment(widget)}</body></html>\n'
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">\n'
+        f"<body>\n{standalone_fragment(widget)}</body></html>\n"
     )
 
 

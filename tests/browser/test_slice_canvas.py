@@ -359,6 +359,12 @@ def test_letters_stand_for_what_screen_readers_say(explorer):
         assert controls.nth(number).evaluate("(e) => e.dataset.lmSuppressShortcuts") == "true"
 
 
+def test_no_two_widgets_share_an_id(explorer):
+    ids = explorer.page.evaluate("() => [...document.querySelectorAll('.slice-canvas [id]')].map((e) => e.id)")
+    assert len(ids) > 10
+    assert len(ids) == len(set(ids))
+
+
 def test_proportions_are_true(explorer):
     frames = {plane: explorer.canvas(plane).bounding_box() for plane in ("axial", "coronal", "sagittal")}
     per_mm = frames["axial"]["width"] / (30 * 2)
@@ -427,3 +433,28 @@ def test_without_a_kernel(browser, tmp_path):
     assert page.locator(".sc-title").inner_text() == "</script>"
     assert thrown == []
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_follows_the_system(browser, tmp_path, scheme):
+    path = tmp_path / "page.html"
+    path.write_text(standalone_page(VolumeExplorer(arrays()["volume"])), encoding="utf-8")
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.locator("figcaption .sc-number", has_text="z = 11 of 21").wait_for()
+    colour = page.locator(".slice-canvas").evaluate("(e) => getComputedStyle(e).color")
+    assert colour == {"light": "rgb(0, 0, 0)", "dark": "rgb(255, 255, 255)"}[scheme]
+    context.close()
+
+
+def test_a_fine_screen_gets_a_fine_picture(browser, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(standalone_page(VolumeExplorer(arrays()["volume"])), encoding="utf-8")
+    context = browser.new_context(device_scale_factor=2)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.locator("figcaption .sc-number", has_text="z = 11 of 21").wait_for()
+    canvas = page.locator("canvas[data-plane=axial]")
+    assert canvas.evaluate("(c) => c.width") == 2 * canvas.bounding_box()["width"]
+    context.close()

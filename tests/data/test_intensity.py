@@ -42,3 +42,14 @@ def test_names_of_modalities():
     ]
     with pytest.raises(ValueError, match="'ultrasound' is not known"):
         modality_family("ultrasound")
+
+
+def test_a_metatensor_keeps_its_place():
+    from monai.data import MetaTensor
+
+    affine = torch.diag(torch.tensor([2.0, 3, 4, 1], dtype=torch.float64))
+    values = torch.rand(1, 6, 6, 6, generator=torch.Generator().manual_seed(1)) * 100
+    for modality in ("MR", "CT"):
+        scaled = normalise(MetaTensor(values, affine=affine), modality)
+        assert torch.equal(scaled.affine, affine)
+        torch.testing.assert_close(scaled.as_tensor(), torch.as_tensor(normalise(values, modality)))
