@@ -4,6 +4,7 @@ The organs of each set (abdomen, hippocampus, brain tissues, head and neck) were
 stay apart (CIEDE2000 of 9 or more) for normal sight and for red-, green- and blue-blind sight. Pictures also name them.
 """
 
+import re
 import zlib
 
 import numpy as np
@@ -138,8 +139,9 @@ def heat_range_of(heat: np.ndarray, style: str = "score", given: tuple[float, fl
 
 
 def _key(name: str) -> frozenset[str]:
-    """Words of a name in no order, so that "kidney_r" and "right kidney" are one."""
-    text = " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    """Words of a name in no order, so that "kidney_r", "right kidney" and "RightKidney" are one."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # RightParotid -> Right Parotid
+    text = " ".join(apart.lower().replace("_", " ").replace("-", " ").split())
     text = _SAME_ORGAN.get(text, text)
     return frozenset(_SAME_WORD.get(word, word) for word in text.split())
 

@@ -254,6 +254,7 @@ def test_the_wheel_scrolls_slices_only_after_a_click(explorer):
     explorer.page.mouse.click(**explorer.point("axial", 10, 10))
     explorer.page.mouse.wheel(0, 120)
     explorer.until_caption("axial", "z = 6 of 21")
+    explorer.until_python("explorer.crosshair[2]", 6)
 
 
 def test_python_moves_the_picture_and_the_readout_agrees(explorer):

@@ -57,6 +57,7 @@ def test_clusters_and_organs_share_no_colour():
 def test_one_organ_has_one_colour_whatever_it_is_called():
     assert label_colour("kidney_r") == label_colour("kidney_right") == label_colour("Right kidney")
     assert label_colour("kidney_r") != label_colour("kidney_l")
+    assert label_colour("RightParotid") == label_colour("right parotid")
     assert label_colour("inferior_vena_cava") == ORGAN_COLOURS["ivc"]
     assert label_colour("oesophagus") == ORGAN_COLOURS["esophagus"]
 
