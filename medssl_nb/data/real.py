@@ -49,7 +49,7 @@ def headneck_ct(folder: Path) -> Cohort:
 
 
 def torso(folder: Path) -> Cohort:
-    """Two abdominal CTs, one abdominal MR and one chest CT angiogram (sample scans of TotalSegmentator).
+    """Sample scans of TotalSegmentator: abdominal CT and MR, and whatever else `labels.json` of the folder describes.
 
     `case.label()` numbers the organs the abdominal scans share alike (`cohort.label_names`); `case.read("structures")`
     holds all structures of the file (`case.structure_names`). Labels are a network's output, not drawn by experts, and
