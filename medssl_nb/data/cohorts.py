@@ -134,6 +134,13 @@ class Cohort:
             raise ValueError(f"few-shot draw {draw} of {self.name} holds 1 to {len(order)} labelled cases, got k={k}.")
         return [self.cases[name] for name in order[:k]]
 
+    def _own(self, case: str | Case) -> Case:
+        """The case of this cohort; another cohort has other patients, or other voxels, under the same names."""
+        own = self[case.name if isinstance(case, Case) else case]
+        if isinstance(case, Case) and case.volumes["image"] != own.volumes["image"]:
+            raise ValueError(f"{case.name} is a case of another cohort (other seed or grid); take both from one.")
+        return own
+
     def correspondence(self, a: str | Case, b: str | Case, points, *, space: str = "voxel") -> np.ndarray:
         """Where points of patient `a` lie in patient `b`, exactly; only generated cohorts know.
 
@@ -144,6 +151,9 @@ class Cohort:
 
         Returns:
             (N, 3) float64 in `b`; points may fall outside its field of view.
+
+        Raises:
+            ValueError: a cohort of real scans, or a case of another cohort.
         """
         if self.patient_map is None:
             raise ValueError(
@@ -152,7 +162,7 @@ class Cohort:
             )
         if space not in ("voxel", "mm"):
             raise ValueError(f'space is "voxel" or "mm", got {space!r}.')
-        a, b = (self[case.name if isinstance(case, Case) else case] for case in (a, b))
+        a, b = (self._own(case) for case in (a, b))
         in_mm = points if space == "mm" else voxel_to_mm(a.volumes["image"].affine, points)
         found = self.patient_map(b.name).to_patient(self.patient_map(a.name).to_template(in_mm))
         return found if space == "mm" else mm_to_voxel(b.volumes["image"].affine, found)

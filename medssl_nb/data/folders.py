@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from medssl_nb.data.cohorts import Case, Cohort
 from medssl_nb.data.intensity import modality_family
-from medssl_nb.data.splits import Split, check_split, draw_split, read_split
+from medssl_nb.data.splits import Split, check_split, draw_few_shot, draw_split, read_split
 from medssl_nb.data.volumes import read_grid, read_label_map, read_volume
 
 
@@ -72,8 +72,10 @@ def folder_cohort(
     folder = Path(folder)
     description = _description(folder)
     images, labels = _nifti_files(folder / "imagesTr"), _nifti_files(folder / "labelsTr")
-    images = {_paired_name(stem, labels): path for stem, path in images.items()}
-    unlabelled = {stem: path for stem, path in _nifti_files(folder / "imagesTs").items() if stem not in images}
+    images = _paired(images, labels, folder)
+    unlabelled = _nifti_files(folder / "imagesTs")
+    if both := sorted(set(images) & set(unlabelled)):
+        raise ValueError(f"{folder}: {both[0]} is in imagesTr and in imagesTs; keep it in one of them.")
     if not images and not unlabelled:
         raise ValueError(
             f"{folder} holds no images: put .nii.gz files into {folder / 'imagesTr'} (labels into labelsTr)."
@@ -87,6 +89,8 @@ def folder_cohort(
     if split is None:
         file = folder / "splits.json"
         split = read_split(file) if file.exists() else draw_split(labelled)
+    if not split.few_shot:
+        split = replace(split, few_shot=draw_few_shot(split.train, {case: subject_of(case) for case in split.train}))
     check_split(split, subject_of, labelled, str(folder))
 
     targets = _nifti_files(folder / "targetsTr")
@@ -105,15 +109,32 @@ def folder_cohort(
 
 
 def _nifti_files(folder: Path) -> dict[str, Path]:
-    """Case name -> file. Hidden files (`._*` that macOS leaves in archives) are not scans."""
-    files = sorted(p for p in folder.glob("*.nii*") if not p.name.startswith(".")) if folder.is_dir() else []
-    return {p.name.removesuffix(".gz").removesuffix(".nii"): p for p in files}
+    """Case name -> file. Hidden files (`._*` that macOS leaves in archives) and other endings are not scans."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if path.name.startswith(".") or not path.name.endswith((".nii", ".nii.gz")):
+            continue
+        other = found.setdefault(path.name.removesuffix(".gz").removesuffix(".nii"), path)
+        if other != path:
+            raise ValueError(f"{folder} holds {other.name} and {path.name}: one case, two files. Remove one.")
+    return found
 
 
-def _paired_name(stem: str, labels: Mapping[str, Path]) -> str:
-    """Some sets call the image `case_0000` (first channel) and its label `case`."""
-    short = stem.removesuffix("_0000")
-    return short if short in labels else stem
+def _paired(images: Mapping[str, Path], labels: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Images by the names of their labels; some sets call the image `case_0000` (first channel), the label `case`."""
+    paired: dict[str, Path] = {}
+    for stem, path in images.items():
+        short, _, channel = stem.rpartition("_")
+        if short in labels and len(channel) == 4 and channel.isdigit() and int(channel) > 0:
+            raise ValueError(
+                f"{folder}: {path.name} is a further channel of {short}; several channels come in one 4D file here. "
+                "Stack them (numpy.stack along the last axis) and write one file for each case."
+            )
+        case = short if short in labels and channel == "0000" else stem
+        if case in paired:
+            raise ValueError(f"{folder}: {paired[case].name} and {path.name} are both case {case}; remove one.")
+        paired[case] = path
+    return paired
 
 
 def _description(folder: Path) -> dict:
@@ -132,10 +153,14 @@ def _description(folder: Path) -> dict:
 
 
 def _modality(description: dict, given: str | None, folder: Path) -> str:
-    named = [given] if given else list((description.get("modality") or description.get("channel_names") or {}).values())
+    written = description.get("modality") or description.get("channel_names") or []
+    named = [given] if given else list(written.values()) if isinstance(written, dict) else written
+    named = [named] if isinstance(named, str) else named
+    if not all(isinstance(name, str) for name in named):
+        raise ValueError(f'{folder}: "modality" in dataset.json names a kind of image, such as "CT"; found {written}.')
     if not named:
         raise ValueError(
-            f'{folder}: no dataset.json says what kind of images these are; pass modality="CT" or "MR" '
+            f'{folder}: nothing in dataset.json says what kind of images these are; pass modality="CT" or "MR" '
             "(it decides how grey values are scaled)."
         )
     families = {modality_family(name) for name in named}
@@ -147,7 +172,16 @@ def _modality(description: dict, given: str | None, folder: Path) -> str:
 
 
 def _label_names(description: dict) -> dict[int, str]:
-    """{id: name}; both spellings occur: {"1": "liver"} and {"liver": 1}."""
+    """{id: name}; three spellings occur: {"1": "liver"}, {"liver": 1} and ["background", "liver"]."""
     labels = description.get("labels") or {}
-    pairs = ((key, value) if str(key).isdigit() else (value, key) for key, value in labels.items())
-    return {int(number): str(name) for number, name in pairs}
+    if isinstance(labels, list):
+        labels = {str(number): name for number, name in enumerate(labels)}
+    by_id = all(str(key).isdigit() for key in labels) and all(isinstance(name, str) for name in labels.values())
+    pairs = labels.items() if by_id else ((number, name) for name, number in labels.items())
+    try:
+        return {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'"labels" in dataset.json must be {{"1": "liver", ...}} or {{"liver": 1, ...}}, found {labels}; '
+            "regions made of several labels are not read here."
+        ) from error

@@ -28,6 +28,16 @@ def orientation(affine) -> str:
     return "".join(nibabel.aff2axcodes(_matrix(affine)))
 
 
+def check_ras(affine) -> None:
+    """Raise ValueError unless the array axes run to the Right, the Anterior and the Superior side."""
+    runs = orientation(affine)
+    if runs != "RAS":
+        raise ValueError(
+            f"the axes of this volume run to {runs}, not to RAS, so left and right would be wrong. "
+            "Read it with medssl_nb.data.read_volume, which turns it, or turn it with nibabel.as_closest_canonical."
+        )
+
+
 def voxel_to_mm(affine, points) -> np.ndarray:
     """Voxel indices (N, 3), whole or fractional, to RAS mm (N, 3) float64."""
     matrix, points = _matrix(affine), _points(points)
@@ -57,7 +67,10 @@ def crop(volume, start: Sequence[int], size: Sequence[int], fill: float = 0.0):
     """
     import torch
 
-    start, size, shape = (np.asarray(v, int) for v in (start, size, volume.shape[-3:]))
+    start, size, shape = (np.asarray(v) for v in (start, size, volume.shape[-3:]))
+    if any(v.shape != (3,) or (v != np.round(v)).any() for v in (start, size)):
+        raise ValueError(f"crop: start and size are three whole numbers, got {start.tolist()} and {size.tolist()}.")
+    start, size = start.astype(int), size.astype(int)
     stop = start + size
     low, high = np.maximum(start, 0), np.minimum(stop, shape)
     if (size < 1).any() or (high <= low).any():
@@ -75,21 +88,21 @@ def crop(volume, start: Sequence[int], size: Sequence[int], fill: float = 0.0):
 
 
 def resample(volume, new_spacing_mm: float | Sequence[float], *, label: bool = False):
-    """Bring a volume to another spacing (MONAI `Spacing`), keeping the first voxel's centre and all places in mm.
+    """Bring a volume to another spacing (MONAI `SpatialResample`): the first voxel keeps its centre, all else its mm.
 
     Args:
         volume: MetaTensor (C, X, Y, Z).
         new_spacing_mm: one number or three, in mm, each above 0.
         label: True for label maps (nearest neighbour, type kept), False for images (linear, float32).
     """
-    from monai.transforms import Spacing
-
     wanted = np.broadcast_to(np.asarray(new_spacing_mm, float), (3,))
     if not (np.isfinite(wanted).all() and (wanted > 0).all()):
         raise ValueError(f"resample: spacing is in mm and above 0, got {new_spacing_mm}.")
-    change = Spacing(pixdim=wanted.tolist(), mode="nearest" if label else "bilinear", padding_mode="border")
-    resampled = change(volume.float())
-    return resampled.to(volume.dtype) if label else resampled
+    old, shape = np.array(spacing_mm(volume.affine)), np.array(volume.shape[-3:])
+    grid = _matrix(volume.affine).copy()
+    grid[:3, :3] *= wanted / old
+    size = np.round((shape - 1) * old / wanted).astype(int) + 1  # from the first centre to the last, as near as it gets
+    return _sampled(volume, volume.affine, grid, size, label=label)
 
 
 def random_affine(
@@ -135,17 +148,13 @@ def move(volume, matrix, *, label: bool = False, fill: float = 0.0):
         label: True for label maps (nearest neighbour, type kept), False for images (linear, float32).
         fill: value of what comes in from outside (CT: -1000, air).
     """
-    import torch
-    from monai.transforms import SpatialResample
-
     grid, matrix = _matrix(volume.affine), _matrix(matrix)
+    if not np.isfinite(matrix).all() or not np.allclose(matrix[3], [0, 0, 0, 1]):
+        raise ValueError(f"move: the matrix needs finite numbers and the last row 0 0 0 1, got {matrix.tolist()}.")
     if abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
         raise ValueError(f"move: the matrix squeezes the volume flat and cannot be undone: {matrix.tolist()}.")
     # Moving a body and giving it a moved affine are one thing; what is left is to look at it on the old grid.
-    moved = _with_affine(volume.as_tensor().float() - fill, matrix @ grid, volume)
-    look = SpatialResample(mode="nearest" if label else "bilinear", padding_mode="zeros", dtype=torch.float64)
-    seen = look(moved, dst_affine=torch.from_numpy(grid), spatial_size=tuple(volume.shape[-3:])) + fill
-    return seen.to(volume.dtype) if label else seen.float()
+    return _sampled(volume, matrix @ grid, grid, volume.shape[-3:], label=label, fill=fill)
 
 
 def move_points(matrix, points) -> np.ndarray:
@@ -160,6 +169,28 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
     return about_z @ about_y @ about_x
+
+
+def _sampled(volume, lies_at, grid, size, *, label: bool, fill: float | None = None):
+    """`volume`, lying at the affine `lies_at`, seen on another grid; outside: `fill`, or the nearest voxel for None."""
+    import torch
+    from monai.transforms import SpatialResample
+
+    outside = 0 if fill is None else fill
+    tensor = volume.as_tensor()
+    if label:  # sampling calculates in float32, so large label numbers travel as small codes; code 0 is outside
+        values, codes = torch.unique(tensor, return_inverse=True)
+        values = torch.cat([torch.tensor([outside], dtype=values.dtype, device=values.device), values])
+        source = codes + 1
+    else:
+        source = tensor.double() - outside
+    padding = "border" if fill is None else "zeros"
+    look = SpatialResample(mode="nearest" if label else "bilinear", padding_mode=padding, dtype=torch.float64)
+    grid, size = torch.from_numpy(_matrix(grid)), tuple(int(n) for n in size)
+    seen = look(_with_affine(source.double(), _matrix(lies_at), volume), dst_affine=grid, spatial_size=size)
+    if label:
+        return _with_affine(values[seen.as_tensor().round().long()], grid.numpy(), volume)
+    return (seen + outside).float()
 
 
 def _with_affine(tensor: torch.Tensor, affine: np.ndarray, like):

@@ -24,10 +24,10 @@ def normalise(volume, modality: str):
     - CT is measured in Hounsfield units, the same on every scanner: the fixed window -175 ... 250 HU goes to -1 ... 1
       and what lies outside is clipped.
     - MR and PET have no unit (files of one cohort may differ by a factor of 10 000): values are clipped to the
-      0.5 and 99.5 percentile, then shifted and divided so that the voxels above the minimum have mean 0 and standard
-      deviation 1. The background keeps one value, the smallest.
+      0.5 and 99.5 percentile (unless fewer voxels than that stand out at all), then shifted and divided so that the
+      voxels above the minimum have mean 0 and standard deviation 1. The background keeps one value, the smallest.
 
-    A constant channel becomes 0 everywhere: it holds nothing to scale.
+    A constant channel becomes 0 everywhere: it holds nothing to scale. NaN or infinity is a ValueError.
 
     Args:
         volume: tensor (C, X, Y, Z); the affine of a MetaTensor stays.
@@ -36,6 +36,8 @@ def normalise(volume, modality: str):
     Returns:
         float32, same shape.
     """
+    if not volume.isfinite().all():
+        raise ValueError("the volume holds NaN or infinity; replace them first, for example by torch.nan_to_num.")
     if modality_family(modality) == "CT":
         from monai.transforms import ScaleIntensityRange
 
@@ -44,7 +46,8 @@ def normalise(volume, modality: str):
     scaled = volume.float().clone()
     for channel in scaled:
         low, high = np.percentile(channel.cpu().numpy(), [0.5, 99.5])
-        channel.clamp_(float(low), float(high))
+        if low < high:  # else fewer than one voxel in 200 differs, and clipping would erase it
+            channel.clamp_(float(low), float(high))
         body = channel[channel > channel.min()]
         if len(body) < 2 or body.std() == 0:
             channel.zero_() if len(body) == 0 else channel.sub_(body.mean())

@@ -138,17 +138,13 @@ def _missing(folder: Path, paths: list[Path]) -> list[str]:
 
 
 def _grids_differ(image: Path, label: Path) -> str | None:
-    """Compare two NIfTI headers; voxels are not read."""
-    import numpy as np
+    """What is wrong with two NIfTI headers, by the rules by which cohorts are read later; voxels are not read."""
+    from medssl_nb.data.volumes import check_same_grid, read_grid
 
     try:
-        a, b = _header(image), _header(label)
-    except FetchError as error:
+        check_same_grid(read_grid(image), read_grid(label), name_a=image.name, name_b=label.name)
+    except (ValueError, FileNotFoundError) as error:
         return str(error)
-    if a.shape[:3] != b.shape[:3]:
-        return f"{label.name} has shape {b.shape[:3]}, {image.name} {a.shape[:3]}"
-    if not np.allclose(a.affine, b.affine, atol=0.1):
-        return f"{label.name} lies elsewhere than {image.name}: their affines differ"
     return None
 
 

@@ -15,7 +15,11 @@ from medssl_nb.data.files import write_atomically
 from medssl_nb.data.geometry import spacing_mm
 
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-_UNSIGNED_WITHOUT_ARITHMETIC = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64}
+_SIGNED = {
+    np.dtype("uint16"): np.int32,
+    np.dtype("uint32"): np.int64,
+    np.dtype("uint64"): np.int64,
+}
 
 
 def read_volume(path: str | os.PathLike, *, axes: str | None = None):
@@ -23,7 +27,7 @@ def read_volume(path: str | os.PathLike, *, axes: str | None = None):
 
     Axes are permuted and flipped, never interpolated: the first grows to the patient's Right, the second to the
     Anterior, the third to the Superior side. The affine moves along, so every voxel keeps its place in mm.
-    The number type of the file is kept (unsigned 16 and 32 bit, in which torch cannot calculate, become int32 and
+    The number type of the file is kept (unsigned 16, 32 and 64 bit, in which torch cannot calculate, become int32 and
     int64); a file with a scale factor becomes float32.
 
     Args:
@@ -83,6 +87,8 @@ def read_label_map(path: str | os.PathLike, *, like=None, axes: str | None = Non
             f"{path} holds {found}; a label map holds whole numbers from 0. If it was resampled, do that again with "
             "nearest-neighbour interpolation; if it is an image, read it with read_volume."
         )
+    if high > np.iinfo(np.int32).max:
+        raise ValueError(f"{path} holds label {high:.0f}; renumber the labels, they go up to {np.iinfo(np.int32).max}.")
     if like is not None:
         check_same_grid(like, label, name_a="the image", name_b=str(path))
     return label.to(torch.uint8 if high <= 255 else torch.int32)
@@ -278,7 +284,9 @@ def _numbers(image, path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is cut short ({error}); fetch or export it again.") from error
     scaled = array.dtype.kind == "f" and stored.kind != "f"
-    array = array.astype(np.float32 if scaled else _UNSIGNED_WITHOUT_ARITHMETIC.get(stored, stored), copy=False)
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{path} holds numbers up to {array.max()}, beyond 64-bit integers; renumber or rescale it.")
+    array = array.astype(np.float32 if scaled else _SIGNED.get(stored, stored), copy=False)
     _check_finite(array, path)
     return array
 

@@ -77,14 +77,21 @@ def names_by_id(label_names: Mapping | Sequence[str] | None, ids: Sequence[int])
 
 
 def known_spacing(volume, spacing_mm: Sequence[float] | None) -> tuple[float, float, float] | None:
-    """Spacing in mm: the one given, else that of a MetaTensor, else None (then a voxel is the only unit there is)."""
-    if spacing_mm is None:
-        affine = getattr(volume, "affine", None)
-        if affine is None:
-            return None
+    """Spacing in mm: the one given, else that of a MetaTensor, else None (then a voxel is the only unit there is).
+
+    Raises:
+        ValueError: not three numbers above 0, or a MetaTensor whose axes do not run to R, A and S.
+    """
+    affine = getattr(volume, "affine", None)
+    if affine is not None:
+        from medssl_nb.data.geometry import check_ras
         from medssl_nb.data.geometry import spacing_mm as spacing_of
 
-        return spacing_of(affine)
+        check_ras(affine)
+        if spacing_mm is None:
+            return spacing_of(affine)
+    if spacing_mm is None:
+        return None
     spacing = tuple(float(s) for s in spacing_mm)
     if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise ValueError(f"spacing_mm is three numbers above 0, the mm per voxel along x, y and z; got {spacing_mm}.")

@@ -135,7 +135,8 @@ def heat_range_of(heat: np.ndarray, style: str = "score", given: tuple[float, fl
     if style == "difference":
         high = max(abs(low), abs(high))
         low = -high
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    around = max(0.5, abs(low) * 1e-3)
+    return (low, high) if low < high else (low - around, high + around)
 
 
 def _key(name: str) -> frozenset[str]:

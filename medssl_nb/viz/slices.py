@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def show_row(slices: Sequence, *, titles: Sequence[str] | None = None, title: st
         raise ValueError("show_row got no slices; give at least one volume.")
     if titles is not None and len(titles) != len(slices):
         raise ValueError(f"show_row got {len(slices)} slices and {len(titles)} titles; give one title for each.")
-    drawn = [_one_of_row(one, shared, None if titles is None else titles[i]) for i, one in enumerate(slices)]
+    drawn = _on_one_scale([_one_of_row(one, shared, titles[i] if titles else None) for i, one in enumerate(slices)])
     sizes = [_inches(layers, plane, _PICTURE_INCHES) for layers, plane, _, _ in drawn]
     keys = max(_key_inches(layers) for layers, *_ in drawn)
     figure = plt.figure(
@@ -311,6 +312,18 @@ def _one_of_row(one, shared: dict, line: str | None) -> tuple[Layers, str, int, 
     layers = stack_layers(options.pop("volume"), **options)
     index = _middle(layers.grey.shape)[plane_of(plane).fixed] if index is None else index
     return layers, plane, index, line
+
+
+def _on_one_scale(drawn: list) -> list:
+    """Heat maps of a row share their scores' range, so that one colour means one score and one scale serves all."""
+    ranges = [layers.heat.range for layers, *_ in drawn if layers.heat is not None]
+    if len(set(ranges)) < 2:
+        return drawn
+    ends = (min(low for low, _ in ranges), max(high for _, high in ranges))
+    return [
+        (replace(layers, heat=replace(layers.heat, range=ends)) if layers.heat is not None else layers, *rest)
+        for layers, *rest in drawn
+    ]
 
 
 def _middle(shape) -> tuple[int, int, int]:

@@ -96,14 +96,9 @@ def affine_of(volume, affine=None, spacing_mm=None) -> np.ndarray | None:
     matrix = np.asarray(affine, np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise ValueError(f"an affine is (4, 4) finite numbers, got {matrix.tolist()}.")
-    main = np.abs(matrix[:3, :3]).argmax(axis=0)
-    if main.tolist() != [0, 1, 2] or (np.diag(matrix)[:3] <= 0).any():
-        from medssl_nb.data.geometry import orientation
+    from medssl_nb.data.geometry import check_ras
 
-        raise ValueError(
-            f"the axes of this volume run to {orientation(matrix)}, not to RAS, so left and right would be wrong. "
-            "Read it with medssl_nb.data.read_volume, which turns it, or turn it with nibabel.as_closest_canonical."
-        )
+    check_ras(matrix)
     return matrix
 
 

@@ -88,7 +88,7 @@ def test_splits_of_the_folder_are_used_and_checked(folder):
     (folder / "splits.json").write_text(json.dumps(parts))
     assert [case.name for case in load_cohort(folder).test] == ["scan_3"]
     (folder / "splits.json").write_text(json.dumps({**parts, "test": ["scan_9"]}))
-    with pytest.raises(ValueError, match="'scan_9' of 'test' has no image"):
+    with pytest.raises(ValueError, match="'scan_9' of 'test' has no labelled image"):
         load_cohort(folder)
 
 
@@ -109,6 +109,65 @@ def test_folders_that_do_not_fit_are_refused(folder, tmp_path_factory):
         load_cohort(folder)
     with pytest.raises(ValueError, match="holds no images"):
         load_cohort(tmp_path_factory.mktemp("empty"))
+
+
+def test_few_shot_of_a_split_without_draws_visits_each_subject_first(folder):
+    parts = {"train": [f"scan_{i}" for i in range(4)], "validation": ["scan_4"], "test": ["scan_5"]}
+    (folder / "splits.json").write_text(json.dumps(parts))
+    person = {"scan_0": "a", "scan_1": "a", "scan_2": "a", "scan_3": "b"}
+    cohort = load_cohort(folder, subject_of=lambda name: person.get(name, name))
+    for draw in range(3):
+        assert {case.subject for case in cohort.few_shot(2, draw)} == {"a", "b"}
+
+
+def test_further_channels_and_doubled_cases_are_refused(folder):
+    image = folder / "imagesTr" / "scan_0.nii.gz"
+    copies = {
+        "imagesTr/scan_0_0001.nii.gz": "further channel of scan_0",
+        "imagesTr/scan_0_0000.nii.gz": "both case scan_0",
+        "imagesTr/scan_0.nii": "one case, two files",
+        "imagesTs/scan_0.nii.gz": "in imagesTr and in imagesTs",
+    }
+    for name, words in copies.items():
+        (folder / name).write_bytes(image.read_bytes())
+        with pytest.raises(ValueError, match=words):
+            load_cohort(folder)
+        (folder / name).unlink()
+
+
+def test_what_is_no_nifti_file_is_no_case(folder):
+    for name in ("scan_9.nii.gz.part", "scan_9.nii.gz~", "notes.txt"):
+        (folder / "imagesTs" / name).write_bytes(b"half a scan")
+    assert len(load_cohort(folder)) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "modality", "names"),
+    [
+        ({"modality": "CT", "labels": ["background", "liver"]}, "CT", {0: "background", 1: "liver"}),
+        ({"modality": ["MRI"], "labels": {"4": 1, "background": 0}}, "MR", {0: "background", 1: "4"}),
+    ],
+)
+def test_other_spellings_of_the_description(folder, content, modality, names):
+    describe(folder, **content)
+    cohort = load_cohort(folder)
+    assert cohort.modality == modality
+    assert cohort.label_names == names
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"modality": {"0": 0}}, "names a kind of image"),
+        ({"modality": {"0": "CT"}, "labels": {"whole": [1, 2]}}, "regions made of several labels"),
+        ({"modality": {"0": "CT"}, "labels": {"-1": "ignore"}}, '"labels" in dataset.json must be'),
+        ({}, "nothing in dataset.json says"),
+    ],
+)
+def test_descriptions_that_make_no_sense_are_refused(folder, content, words):
+    describe(folder, **content)
+    with pytest.raises(ValueError, match=words):
+        load_cohort(folder)
 
 
 def test_a_label_on_another_grid_is_refused_when_read(folder):

@@ -55,6 +55,16 @@ def test_correspondence_goes_there_and_back_in_both_units(cohort):
         cohort.correspondence(a, b, voxels, space="cm")
 
 
+def test_a_case_of_another_cohort_is_not_taken_for_its_namesake(cohort):
+    options = SMALL[cohort.name]
+    other_seed = load_cohort(cohort.name, train=5, validation=2, test=3, seed=1, **options)
+    other_grid = load_cohort(cohort.name, train=5, validation=2, test=3, shape=(16, 16, 16), spacing_mm=9.0)
+    for stranger in (other_seed.test[0], other_grid.test[0]):
+        with pytest.raises(ValueError, match="a case of another cohort"):
+            cohort.correspondence(stranger, cohort.test[1], [[8, 8, 8]])
+    assert cohort.correspondence(cohort.unlabelled[0], cohort.test[1], [[8, 8, 8]]).shape == (1, 3)
+
+
 def test_landmarks_correspond(cohort):
     a, b = cohort.train[0], cohort.test[0]
     places = {case.name: np.array(list(case.landmarks_mm.values())) for case in (a, b)}

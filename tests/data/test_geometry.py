@@ -72,6 +72,8 @@ def test_a_crop_beyond_the_edge_is_filled():
     assert (box[0, 0] == -1000).all()
     assert (box[0, 1:, :, :2] == 1).all()
     assert (box[0, 1:, :, 2:] == -1000).all()
+    with pytest.raises(ValueError, match="three whole numbers"):
+        crop(image, (1.5, 0, 0), (2, 2, 2))
     for start, size in (((9, 0, 0), (2, 2, 2)), ((0, 0, 0), (0, 2, 2)), ((-3, 0, 0), (3, 2, 2))):
         with pytest.raises(ValueError, match="does not overlap"):
             crop(image, start, size)
@@ -88,6 +90,24 @@ def test_resampling_moves_no_anatomy():
     assert set(coarser.unique().tolist()) == {0, 7}
     with pytest.raises(ValueError, match="above 0"):
         resample(image, (1, 0, 1))
+
+
+def test_resampling_keeps_the_first_voxel_of_oblique_scans_with_rounded_headers():
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(20):
+        oblique = (random_affine(generator, rotation_degrees=30) @ AFFINE).astype(np.float32)  # as a file stores it
+        resampled = resample(volume(blob((12, 10, 13), (24, 20, 26)), oblique.astype(np.float64)), 2.5)
+        np.testing.assert_allclose(resampled.affine[:3, 3], oblique[:3, 3], atol=1e-5)
+        assert spacing_mm(resampled.affine) == pytest.approx((2.5, 2.5, 2.5))
+        last_old = voxel_to_mm(oblique, [[23, 19, 25]])
+        last_new = voxel_to_mm(resampled.affine, [np.array(resampled.shape[1:]) - 1])
+        assert np.linalg.norm(last_old - last_new) <= np.sqrt(3) * 1.25 + 1e-6
+
+
+def test_large_label_numbers_survive():
+    label = volume(np.full((6, 6, 6), 2**24 + 1, np.int32))
+    assert int(resample(label, 2.0, label=True).max()) == 2**24 + 1
+    assert int(move(label, np.eye(4), label=True).max()) == 2**24 + 1
 
 
 def test_a_landmark_moves_with_its_organ():
@@ -111,6 +131,9 @@ def test_moving_by_nothing_changes_nothing_and_outside_is_filled():
     assert move(label, far, label=True).dtype == torch.uint8
     with pytest.raises(ValueError, match="squeezes"):
         move(image, np.diag([0.0, 1, 1, 1]))
+    for bad in (np.diag([np.nan, 1, 1, 1]), np.diag([1.0, 1, 1, 2])):
+        with pytest.raises(ValueError, match="finite numbers and the last row"):
+            move(image, bad)
 
 
 def test_random_affine_repeats_and_respects_its_ranges():

@@ -34,6 +34,21 @@ def test_a_constant_volume_becomes_zero(value):
     assert (normalise(torch.full((1, 4, 4, 4), value), "MR") == 0).all()
 
 
+def test_a_small_hot_spot_survives():
+    image = torch.zeros(1, 64, 64, 64)
+    image[0, :5, :5, :8] = torch.arange(1.0, 201).reshape(5, 5, 8)
+    scaled = normalise(image, "PET")
+    assert len(scaled.unique()) == 201
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_nan_is_refused(modality):
+    image = torch.zeros(1, 4, 4, 4)
+    image[0, 1, 1, 1] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        normalise(image, modality)
+
+
 def test_names_of_modalities():
     assert [modality_family(n) for n in ("ct", "FLAIR", "t1gd", "T2", "ADC", "MRI", "PET")] == [
         "CT",

@@ -74,6 +74,17 @@ def test_unsigned_types_become_ones_torch_can_calculate_with(tmp_path):
     assert int(read_volume(path).max()) == 60000
 
 
+def test_64_bit_labels_are_kept_or_refused_never_wrapped(tmp_path):
+    path = save(tmp_path / "label.nii", np.array([[[0, 1, 7]]], np.uint64))
+    assert read_label_map(path).dtype == torch.uint8
+    save(path, np.array([[[0, 1, 2**32 + 1]]], np.int64))
+    with pytest.raises(ValueError, match="holds label 4294967297"):
+        read_label_map(path)
+    save(path, np.array([[[0, 1, 2**63 + 1]]], np.uint64))
+    with pytest.raises(ValueError, match="beyond 64-bit integers"):
+        read_volume(path)
+
+
 def test_metres_become_millimetres(tmp_path):
     image = nib.Nifti1Image(numbered(), AFFINE / 1000 + np.diag([0, 0, 0, 0.999]))
     image.header.set_xyzt_units("meter")

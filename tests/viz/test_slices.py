@@ -178,3 +178,27 @@ def test_import_is_cheap():
     code += "'skimage', 'nilearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_volume_that_is_not_ras_is_refused_whatever_spacing_is_given():
+    import torch
+    from monai.data import MetaTensor
+
+    lps = MetaTensor(torch.rand(1, 6, 7, 8), affine=torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)))
+    for options in ({}, {"spacing_mm": (1, 1, 1)}):
+        with pytest.raises(ValueError, match="run to LPS, not to RAS"):
+            viz.planes_png(lps, **options)
+
+
+def test_heat_maps_of_a_row_share_one_scale(monkeypatch):
+    import matplotlib.pyplot as plt
+
+    from medssl_nb.viz import slices
+
+    monkeypatch.setattr(plt, "show", lambda: None)
+    drawn = []
+    monkeypatch.setattr(slices, "draw_slice", lambda ax, layers, *a, **k: drawn.append(layers.heat.range))
+    volume = np.random.default_rng(0).random((5, 6, 7))
+    slices.show_row([{"volume": volume, "heat": volume}, {"volume": volume, "heat": 100 * volume}])
+    plt.close("all")
+    assert drawn[0] == drawn[1] == (pytest.approx(volume.min(), abs=1e-6), pytest.approx(100 * volume.max(), rel=1e-6))

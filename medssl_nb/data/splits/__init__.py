@@ -83,7 +83,7 @@ def check_split(split: Split, subject_of: Callable[[str], str], known: Iterable[
         for case in getattr(split, part):
             if case not in known:
                 raise ValueError(
-                    f"{source}: case {case!r} of {part!r} has no image here; complete the folder or the list."
+                    f"{source}: case {case!r} of {part!r} has no labelled image here; complete the folder or the list."
                 )
             subject = subject_of(case)
             other_part, other_case = place.setdefault(subject, (part, case))
@@ -95,6 +95,8 @@ def check_split(split: Split, subject_of: Callable[[str], str], known: Iterable[
         if len(set(getattr(split, part))) < len(getattr(split, part)):
             raise ValueError(f"{source}: {part!r} names a case twice; list each case once.")
     for number, order in enumerate(split.few_shot):
+        if len(set(order)) < len(order):
+            raise ValueError(f"{source}: few-shot draw {number} names a case twice; list each case once.")
         strangers = sorted(set(order) - set(split.train))
         if strangers:
             raise ValueError(f"{source}: few-shot draw {number} labels {strangers[0]!r}, which is not in 'train'.")
@@ -105,7 +107,7 @@ def _from_json(content: dict, source: str) -> Split:
         parts = {part: tuple(content[part]) for part in ("train", "validation", "test")}
     except (KeyError, TypeError) as error:
         raise ValueError(f'{source} needs the lists "train", "validation" and "test"; missing: {error}.') from error
-    draws = content.get("few_shot") or draw_few_shot(parts["train"])
+    draws = content.get("few_shot") or ()  # none: drawn later, when the subjects are known
     draws = draws.values() if isinstance(draws, dict) else draws
     return Split(**parts, few_shot=tuple(tuple(_chain(draw, source)) for draw in draws))
 
