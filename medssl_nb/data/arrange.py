@@ -33,10 +33,21 @@ def arrange(data_set: DataSet, root: Path, target: Path) -> None:
 def link_tree(source: Path, target: Path) -> None:
     """Give a user's files a second name below `target`: hard links, or copies on another disk. Hidden files stay out.
 
-    Nothing below `source` is moved or changed, and it can be removed afterwards without loss.
+    Nothing below `source` is moved or changed, and it can be removed afterwards without loss. Folders that are links
+    are followed, each once.
     """
-    for path in matches(source, "**/*"):
-        link_file(path, target / path.relative_to(source))
+    seen = set()
+    for place, folders, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()  # a link that leads back up
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(place, name)
+            if path.is_file() and not name.startswith("."):
+                link_file(path, target / path.relative_to(source))
 
 
 def link_file(source: Path, target: Path) -> None:

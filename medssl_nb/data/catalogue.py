@@ -855,9 +855,12 @@ finds the scans. Nothing gets its final name before it is whole. No script asks 
 | option | what it does |
 | --- | --- |
 | `--to FOLDER` | data folder, default the user's cache. Name it in `MEDSSL_DATA` afterwards |
-| `--from FOLDER` | use files you fetched, packed or unpacked; nothing is downloaded, your files stay as they are |
+| `--from FOLDER` | use files you fetched, packed or unpacked; nothing is downloaded (¹) |
 | `--keep-archive` | keep the downloaded archive beside the data |
 | `--check` | only verify what is there |
+
+¹ Your files stay where they are. Unpacked ones are hard-linked where the disk allows: both names share one content, so
+do not edit them in place.
 
 **Tier A**: one command, checksum recorded here. **Tier B**: no account; the SHA-256 seen at the first download is
 written to `sha256.json` in the data folder and compared from then on. Where only the owner's page is known, the script

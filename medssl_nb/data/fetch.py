@@ -316,7 +316,11 @@ def _parser(data_set: DataSet) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=data_set.command.removeprefix("python "), description=data_set.title)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="data folder (default: the user's cache)")
     parser.add_argument(
-        "--from", type=Path, metavar="FOLDER", dest="given", help="use files you fetched, packed or unpacked"
+        "--from",
+        type=Path,
+        metavar="FOLDER",
+        dest="given",
+        help="use files you fetched; unpacked ones are hard-linked, so do not edit them in place",
     )
     parser.add_argument("--keep-archive", action="store_true", help="keep the downloaded archive in FOLDER/downloads")
     parser.add_argument("--check", action="store_true", help="only check what is there")

@@ -467,3 +467,18 @@ def test_our_own_layouts_are_checked(tmp_path):
     assert found.problems == ["case mr_abdomen_03 lacks its image or its label map"]
     (tmp_path / "ready" / "labels.json").unlink()
     assert "neither" in check_arranged(find("totalsegmentator_samples"), tmp_path / "ready").problems[0]
+
+
+def test_linked_folders_of_the_user_are_followed_once(tmp_path):
+    source, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "scan.nii.gz").write_bytes(b"scan")
+    (elsewhere / "deep" / "._scan.nii.gz").write_bytes(b"left behind")
+    source.mkdir()
+    (source / "img").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(source)
+    link_tree(source, tmp_path / "target")
+    found = sorted(
+        p.relative_to(tmp_path / "target").as_posix() for p in (tmp_path / "target").rglob("*") if p.is_file()
+    )
+    assert found == ["img/deep/scan.nii.gz"]
