@@ -1,0 +1,55 @@
+"""Cut the same random box out of volumes that belong together."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pad_to(volume: Tensor, size: Sequence[int]) -> Tensor:
+    """`volume` (C, *S) padded on both ends to at least `size`: images with their minimum, whole numbers with 0."""
+    missing = [max(0, wanted - side) for wanted, side in zip(size, volume.shape[1:], strict=True)]
+    if not any(missing):
+        return volume
+    ends = [end for m in reversed(missing) for end in (m // 2, m - m // 2)]  # F.pad counts from the last axis
+    value = volume.min().item() if volume.is_floating_point() else 0
+    return F.pad(volume, ends, value=value)
+
+
+def crop_at(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The box of `size` voxels from voxel `start` of `volume` (C, *S)."""
+    return volume[(slice(None), *(slice(a, a + n) for a, n in zip(start, size, strict=True)))]
+
+
+def random_crop(
+    volumes: Sequence[Tensor], size: Sequence[int], generator: torch.Generator, *, around: Sequence[int] | None = None
+) -> list[Tensor]:
+    """One box of `size` at one random place, the same in all `volumes`; sides that are too short are padded first.
+
+    Args:
+        volumes: tensors (C, *S) of one grid *S, such as an image and its label map.
+        size: voxels of the box along each axis.
+        generator: CPU generator; one number is drawn per axis.
+        around: a voxel that shall lie in the box (as near its centre as the border allows), with a random shift of up
+            to a quarter of the box; None: anywhere.
+
+    Returns:
+        Tensors (C, *size): views where nothing was padded, without affine (the place is not kept).
+    """
+    grids = {tuple(v.shape[1:]) for v in volumes}
+    if len(grids) != 1 or len(next(iter(grids))) != len(size):
+        raise ValueError(
+            f"volumes of one grid and a box with as many axes are needed, got {sorted(grids)} and {tuple(size)}."
+        )
+    before = next(iter(grids))
+    padded = [pad_to(torch.as_tensor(v), size) for v in volumes]
+    room = [side - n for side, n in zip(padded[0].shape[1:], size, strict=True)]
+    draws = torch.rand(len(size), generator=generator).tolist()
+    if around is None:
+        start = [min(int(u * (r + 1)), r) for u, r in zip(draws, room, strict=True)]
+    else:
+        offset = [max(0, n - side) // 2 for n, side in zip(size, before, strict=True)]
+        centre = [p + o + round((u - 0.5) * n / 2) for p, o, u, n in zip(around, offset, draws, size, strict=True)]
+        start = [min(max(c - n // 2, 0), r) for c, n, r in zip(centre, size, room, strict=True)]
+    return [crop_at(v, start, size) for v in padded]
