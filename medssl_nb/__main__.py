@@ -8,6 +8,11 @@ from importlib import import_module
 COMMANDS = {
     "lab": "open JupyterLab at the first lesson",
     "doctor": "check this machine and say how to mend what is missing",
+    "recipes": "list what can be run, or print one recipe",
+    "pretrain": "pre-train an encoder, or go on where a run stopped",
+    "transfer": "fine-tune on a few labels, with and without pre-training, and test once",
+    "evaluate": "probe frozen features and find landmarks with them",
+    "report": "make tables and pictures from the results",
 }
 
 
@@ -19,12 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in COMMANDS.items():
         command = choices.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name in words[:1]:  # only the called command is imported
-            import_module(f"medssl_nb.{name}").configure(command)
+            import_module(f"medssl_nb.commands.{name}").configure(command)
     options = parser.parse_args(words)
     if options.command is None:
         parser.print_help()
         return 2
-    return options.run(options)
+    try:
+        return options.run(options)
+    except (ValueError, FileNotFoundError, MemoryError) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def torch_build() -> list[Check]:
 
 def pinned_versions(file: Path | None = None) -> dict[str, str]:
     """{package: version} of constraints.txt; {} where there is no checkout."""
-    file = file or Path(__file__).resolve().parents[1] / "constraints.txt"
+    file = file or Path(__file__).resolve().parents[2] / "constraints.txt"
     if not file.is_file():
         return {}
     lines = (line.partition("==") for line in file.read_text(encoding="utf-8").splitlines())
@@ -211,21 +211,13 @@ def _fits(package: str, front_end: str) -> Check:
 def free_memory(available_bytes: int | None = None) -> list[Check]:
     """At least 4 GB of memory are free."""
     if available_bytes is None:
-        import psutil
+        from medssl_nb.machine import free_memory_bytes
 
-        available_bytes = min(psutil.virtual_memory().available, memory_left_in_container())
+        available_bytes = free_memory_bytes()
     found = f"{available_bytes / 1e9:.1f} GB free"
     if available_bytes < MEMORY_GB * 1e9:
         return [Check("memory", found, PROBLEM, f"lessons use up to {MEMORY_GB} GB: close programs or other notebooks")]
     return [Check("memory", found)]
-
-
-def memory_left_in_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes that a container's limit leaves (Docker, JupyterHub), infinity without a limit."""
-    limit, used = folder / "memory.max", folder / "memory.current"
-    if not (limit.is_file() and used.is_file()) or limit.read_text().strip() == "max":
-        return float("inf")
-    return int(limit.read_text()) - int(used.read_text())
 
 
 def cache_room(folder: Path | None = None, free_bytes: int | None = None) -> list[Check]:

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Become JupyterLab. Returns only if it cannot start: 1, after one sentence on why."""
-    top = Path(__file__).resolve().parents[1]
+    top = Path(__file__).resolve().parents[2]
     try:
         notebook = find_notebook(options.notebook, top)
         port = choose_port(options.port)
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         print("JupyterLab is not installed: run `make setup` once, or `pip install -e .`.", file=sys.stderr)
         return 1
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # kernels inherit it: lessons print the same numbers everywhere
-    settings = [str(Path(__file__).parent / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    settings = [str(Path(__file__).parents[1] / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, settings))  # no question about Jupyter's news
     command = jupyter_command(notebook, top, port, browser=not options.no_browser)
     print(f"JupyterLab starts with {notebook.name}. Ctrl-C here ends it.", flush=True)

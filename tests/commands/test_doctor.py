@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from medssl_nb import doctor
+from medssl_nb import machine
 from medssl_nb.__main__ import main
-from medssl_nb.doctor import OK, OPTIONAL, PROBLEM, Check
+from medssl_nb.commands import doctor
+from medssl_nb.commands.doctor import OK, OPTIONAL, PROBLEM, Check
 
 
 def only(checks: list[Check]) -> Check:
@@ -161,12 +162,12 @@ def test_too_little_memory():
 
 
 def test_limits_of_a_container_count(tmp_path):
-    assert doctor.memory_left_in_container(tmp_path) == float("inf")
+    assert machine.memory_left_in_container(tmp_path) == float("inf")
     (tmp_path / "memory.current").write_text("1000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor.memory_left_in_container(tmp_path) == float("inf")
+    assert machine.memory_left_in_container(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("5000\n")
-    assert doctor.memory_left_in_container(tmp_path) == 4000
+    assert machine.memory_left_in_container(tmp_path) == 4000
 
 
 def test_cache_folder_full_or_not_writable(tmp_path):
@@ -231,7 +232,7 @@ def test_table_keeps_words_whole_and_its_width():
 def test_doctor_works_where_packages_are_missing(tmp_path):
     hide = "import sys\nfor name in ('torch', 'jupyter_client', 'jupyter_core', 'psutil'): sys.modules[name] = None\n"
     code = hide + "from medssl_nb.__main__ import main\nsys.exit(main(['doctor']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 1
     assert done.stderr == ""
     assert "ModuleNotFoundError" in done.stdout

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from medssl_nb import lab
 from medssl_nb.__main__ import main
+from medssl_nb.commands import lab
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def test_without_words_the_commands_are_listed(capsys):
 def test_help_costs_no_imports():
     code = "import sys, medssl_nb.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
-    assert not {"torch", "numpy", "medssl_nb.lab", "medssl_nb.doctor"} & set(done.stdout.split())
+    assert not {"torch", "numpy", "medssl_nb.commands.lab", "medssl_nb.commands.doctor"} & set(done.stdout.split())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent another way there")

@@ -1,0 +1,1 @@
+"""`python -m medssl_nb report`."""
