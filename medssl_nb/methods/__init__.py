@@ -1,0 +1,1 @@
+"""Methods of self-supervised learning, each a `PretextTask`; none imports another."""

@@ -1,0 +1,103 @@
+"""Crops for pre-training: which volumes a step sees, and where they are cut, follows from the seed and the step."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from medssl_nb.data.crops import random_crop
+from medssl_nb.training.profile import Profile
+from medssl_nb.training.randomness import generator_of
+
+
+class CropDataset(torch.utils.data.Dataset):
+    """Crops of unlabelled cases, by (step, place in the batch).
+
+    Cases come in a new random order every epoch; an epoch ends when each was seen once, wherever that falls in a step.
+    """
+
+    def __init__(self, cases: Sequence, profile: Profile):
+        if not cases:
+            raise ValueError("pre-training needs images, and this cohort has none outside validation and test.")
+        self.cases, self.profile = list(cases), profile
+        self._kept: dict[int, Tensor] = {}
+        self._room = profile.cache_gb * 1e9
+
+    def __getitem__(self, key: tuple[int, int]) -> Tensor:
+        """The crop (C, *crop), float32, of sample `key` = (step, place)."""
+        step, place = key
+        number = step * self.profile.batch_size + place
+        volume = self.volume(
+            case_order(self.profile.seed, number // len(self.cases), len(self.cases))[number % len(self.cases)]
+        )
+        generator = generator_of(self.profile.seed, "crop", step, place)
+        crop = self.profile.crop
+        if len(crop) == 2:  # slices: one of them, then a place in it
+            z = int(torch.randint(volume.shape[-1], (), generator=generator))
+            volume = volume[..., z]
+        return random_crop([volume], crop, generator)[0].clone(memory_format=torch.contiguous_format)
+
+    def volume(self, index: int) -> Tensor:
+        """The whole prepared volume (C, X, Y, Z) of one case, kept in memory while there is room."""
+        if index in self._kept:
+            return self._kept[index]
+        volume = prepare(self.cases[index], self.profile.spacing_mm)
+        size = volume.numel() * volume.element_size()
+        if size <= self._room:
+            self._room -= size
+            self._kept[index] = volume
+        return volume
+
+
+def prepare(case, spacing_mm: Sequence[float] | None) -> Tensor:
+    """Normalised grey values of `case` as a plain float32 tensor (C, X, Y, Z), resampled to `spacing_mm` if given."""
+    if spacing_mm is None:
+        return torch.as_tensor(case.normalised().as_tensor())
+    from medssl_nb.data.geometry import resample
+    from medssl_nb.data.intensity import normalise
+
+    return normalise(resample(case.image(), spacing_mm), case.modality).as_tensor()
+
+
+@lru_cache(maxsize=8)
+def case_order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    """Order of the cases in one epoch."""
+    return tuple(torch.randperm(count, generator=generator_of(seed, "order", epoch)).tolist())
+
+
+class StepSampler(torch.utils.data.Sampler):
+    """Keys of the samples of one process, part by part, from `first_step` to the end of the run.
+
+    Part a of process r holds the places (a * processes + r) * n to (a * processes + r + 1) * n of the step's batch.
+    """
+
+    def __init__(self, profile: Profile, first_step: int, process: int = 0, processes: int = 1):
+        self.profile, self.first_step = profile, first_step
+        self.process, self.processes = process, processes
+        self.size = profile.per_process(processes)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first_step, self.profile.steps):
+            for part in range(self.profile.accumulate):
+                yield [(step, place) for place in self.places(part)]
+
+    def __len__(self) -> int:
+        return (self.profile.steps - self.first_step) * self.profile.accumulate
+
+    def places(self, part: int) -> range:
+        start = (part * self.processes + self.process) * self.size
+        return range(start, start + self.size)
+
+
+def batches(dataset: CropDataset, sampler: StepSampler, pin_memory: bool = False) -> torch.utils.data.DataLoader:
+    """Loader of tensors (n, C, *crop), one for each part of each step."""
+    workers = dataset.profile.workers
+    return torch.utils.data.DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else the loader draws a number from the caller's
+    )
