@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     device = torch_device(options.accelerator)
     recipes = [recipe_of(options, name) for name in options.starts]
-    sources = [encoder_source(recipe, options.runs, chosen_seeds(options, recipe)) for recipe in recipes]
+    sources = [encoder_source(recipe, options, name) for recipe, name in zip(recipes, options.starts, strict=True)]
     results = []
     for recipe, (encoder, pretrained_with) in zip(recipes, sources, strict=True):
         cohort = recipe.open_cohort()
@@ -81,37 +82,41 @@ def chosen_seeds(options: argparse.Namespace, recipe: Recipe) -> tuple[int, ...]
     return tuple(options.seeds or recipe.seeds)
 
 
-def encoder_source(recipe: Recipe, runs: Path, seeds: tuple[int, ...]) -> tuple[Callable, dict[str, int]]:
+def encoder_source(recipe: Recipe, options: argparse.Namespace, name: str) -> tuple[Callable, dict[str, int]]:
     """A function seed -> encoder, and which seed of pre-training each seed gets.
 
     Every seed takes the pre-training of its own seed. Where only one pre-training was made, all take that one, which is
     said and recorded: the spread over seeds is then that of fine-tuning alone.
 
+    Args:
+        recipe: what the words ask for.
+        options: --runs, --seeds and what a command for missing pre-training must repeat.
+        name: the recipe as it was called.
+
     Raises:
-        ValueError: pre-training is missing; the message holds the command that makes it.
+        ValueError: pre-training is missing; the message holds the commands that make it.
     """
     if recipe.method == "none":
         return recipe.make_encoder, {}
     from medssl_nb.networks import load_encoder
     from medssl_nb.training.checkpoints import ENCODER
 
-    there = {seed: run_folder(runs, recipe, seed) / ENCODER for seed in {recipe.pretraining.seed, *seeds}}
-    there = {seed: file for seed, file in there.items() if file.exists()}
-    of_seed = {seed: seed for seed in seeds}
-    if len(there) == 1:
-        only = next(iter(there))
-        of_seed = dict.fromkeys(seeds, only)
-        if set(seeds) != {only}:
-            print(f"{recipe.title}: pre-trained with seed {only} only; every seed of fine-tuning starts from it.")
-    missing = sorted(set(of_seed.values()) - set(there))
-    if missing or not there:
-        commands = "\n  ".join(
-            f"python -m medssl_nb pretrain {recipe.title} --seed {s}{_cohort_word(recipe)}" for s in missing
+    seeds = chosen_seeds(options, recipe)
+    files = {seed: run_folder(options.runs, recipe, seed) / ENCODER for seed in {recipe.pretraining.seed, *seeds}}
+    there = {seed: file for seed, file in files.items() if file.exists()}
+    used = {seed: seed for seed in seeds}
+    if len(there) == 1 and set(seeds) != set(there):
+        used = dict.fromkeys(seeds, next(iter(there)))
+        print(
+            f"{recipe.title}: pre-trained with seed {next(iter(there))} only; every seed of fine-tuning starts from it."
         )
-        raise ValueError(
-            f"{recipe.title} is not pre-trained (looked in {runs}) for some seeds. Run first:\n  {commands}"
-        )
-    return (lambda seed: load_encoder(there[of_seed[seed]])), {str(s): p for s, p in of_seed.items()}
+    missing = sorted(set(used.values()) - set(there))
+    if missing:
+        again = "".join(f" --{w} {getattr(options, w)}" for w in ("profile", "cohort") if getattr(options, w))
+        again += "".join(f" --set {shlex.quote(change)}" for change in options.set)
+        commands = "".join(f"\n  python -m medssl_nb pretrain {name} --seed {seed}{again}" for seed in missing)
+        raise ValueError(f"{recipe.title} is not pre-trained with these seeds in {options.runs}. Run first:{commands}")
+    return (lambda seed: load_encoder(there[used[seed]])), {str(seed): source for seed, source in used.items()}
 
 
 def how_it_started(recipe: Recipe, pretrained_with: dict[str, int]) -> dict:
@@ -126,13 +131,6 @@ def fingerprint(recipe: Recipe) -> str:
     """Short hash of what decides the runs of a recipe, for the name of the file that keeps finished ones."""
     facts = [recipe.cohort, asdict(recipe.transfer), how_it_started(recipe, {})]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def _cohort_word(recipe: Recipe) -> str:
-    from medssl_nb.recipes import load_recipe
-
-    usual = load_recipe(recipe.title).cohort["name"] if recipe.profile in ("demo", "full") else recipe.cohort["name"]
-    return "" if usual == recipe.cohort["name"] else f" --cohort {recipe.cohort['name']}"
 
 
 def say(done: int, planned: int, record: dict) -> None:

@@ -18,7 +18,7 @@ import medssl_nb
 from medssl_nb.data.files import write_atomically
 
 _CARD_KEY = "medssl_nb"  # one key only: safetensors writes several in random order, and equal runs give equal bytes
-_WRAPPERS = ("state_dict", "model", "student", "encoder")  # keys under which training scripts keep the weights
+_WRAPPERS = ("state_dict", "model", "task", "student", "encoder")  # where training scripts, and ours, keep weights
 _PREFIX_WORDS = {"module", "model", "student", "encoder"}
 # A root (/, ~/, C:\, file:///) and the folders after it; "mm/s", "a/b" and web addresses have something before the "/".
 _FOLDERS_IN_TEXT = re.compile(r"(?<![\w:./\\~])(?:file://)?(?:~?/|[A-Za-z]:[/\\])(?:[^\s/\\,;:'\"]+[/\\])*(?=[^\s/\\])")
@@ -328,7 +328,8 @@ def load_pretrained(
     Args:
         network: its values are replaced in place, device and number type stay.
         file_or_state_dict: a ".safetensors" file, a file of `torch.save` (tensors and plain values only, nothing is
-            unpickled beyond), or a state dict; also nested under "state_dict", "model", "student" or "encoder".
+            unpickled beyond), or a state dict; also nested under "state_dict", "model", "task" (checkpoints of
+            `pretrain`), "student" or "encoder".
         prefix: what the names of the file have in front, such as "backbone."; "" for nothing. None tries nothing and
             then what training scripts put there ("module.", "encoder.", "model.", "student.", also one after the
             other), takes what matches most, and says so in the report's `notes`.

@@ -31,9 +31,10 @@ def read_checkpoint(folder: str | os.PathLike) -> dict | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        # what torch says of such files is long, and advises to unpickle them
         raise ValueError(
-            f"{path} is damaged or no checkpoint ({str(error).splitlines()[0]}). Move it away to start this run anew."
+            f"{path} is damaged or no checkpoint ({type(error).__name__}). Move it away to start this run anew."
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__

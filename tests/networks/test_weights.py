@@ -262,8 +262,9 @@ def test_a_missing_file_is_named(tmp_path, name):
         lambda s: {"step": 5, "model": {"state_dict": s}},
         lambda s: {"student": {f"module.encoder.{n}": t for n, t in s.items()}, "teacher": s},
         lambda s: {f"model.{n}": t for n, t in s.items()},
+        lambda s: {"format": 1, "run": {"task": "x"}, "task": {f"encoder.{n}": t for n, t in s.items()}},
     ],
-    ids=["plain", "state_dict", "model.state_dict", "student", "prefixed"],
+    ids=["plain", "state_dict", "model.state_dict", "student", "prefixed", "our checkpoint"],
 )
 def test_what_training_scripts_write_is_understood(tmp_path, wrap):
     encoder, network = random_encoder(UNET), random_encoder(UNET, seed=1)
@@ -362,6 +363,15 @@ def test_a_usual_prefix_is_taken_off_and_named():
     assert len(report.loaded) == 4 and torch.equal(network[0].bias, source["0.bias"])
     assert report.notes[0] == "names in the file begin with 'module.student.encoder.', which was taken off"
     assert report.unexpected == ["module.student.encoder.2.weight", "module.student.encoder.2.bias", "module.teacher.x"]
+
+
+def test_of_two_prefixes_that_match_equally_the_shorter_is_taken():
+    file = {}
+    for lead, out in (("module.student.", 1), ("module.", 2)):
+        file |= {lead + name: torch.full_like(t, out) for name, t in small().state_dict().items()}
+    network = small()
+    load_pretrained(network, file)
+    assert (network[0].weight == 2).all()
 
 
 def test_no_prefix_is_taken_off_where_the_names_match_as_they_are():
