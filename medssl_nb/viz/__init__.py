@@ -1,6 +1,14 @@
-"""Pictures of volumes: slices as radiologists read them, windows, overlays, colours."""
+"""Pictures: slices as radiologists read them, windows, overlays, colours; curves of losses and scores."""
 
 from medssl_nb.viz.colours import CLUSTER_COLOURS, ORGAN_COLOURS, label_colour
+from medssl_nb.viz.curves import (
+    few_label_png,
+    losses_png,
+    show_few_label,
+    show_losses,
+    show_transfer_curves,
+    transfer_curves_png,
+)
 from medssl_nb.viz.planes import axial_view, coronal_view, sagittal_view, slice_view
 from medssl_nb.viz.slices import planes_png, show_planes, show_row, show_slice
 from medssl_nb.viz.windows import CT_WINDOWS, apply_window, window_range
@@ -12,12 +20,18 @@ __all__ = [
     "apply_window",
     "axial_view",
     "coronal_view",
+    "few_label_png",
     "label_colour",
+    "losses_png",
     "planes_png",
     "sagittal_view",
+    "show_few_label",
+    "show_losses",
     "show_planes",
     "show_row",
     "show_slice",
+    "show_transfer_curves",
     "slice_view",
+    "transfer_curves_png",
     "window_range",
 ]
