@@ -2,8 +2,8 @@
 
 import json
 import os
-import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +17,18 @@ FORMAT = 1
 
 def write_checkpoint(folder: Path, state: Mapping) -> Path:
     """Replace the checkpoint in `folder` in one step; a reader, or a power cut, finds the old one or the new one."""
-    return write_atomically(folder / CHECKPOINT, lambda draft: torch.save({"format": FORMAT, **state}, draft))
+    return write_atomically(folder / CHECKPOINT, lambda draft: _write({"format": FORMAT, **state}, draft))
+
+
+def _write(state: dict, draft: Path) -> None:
+    try:
+        with draft.open("wb") as stream:
+            torch.save(state, stream)
+    except RuntimeError as error:  # "unexpected pos 640 vs 598" is what PyTorch makes of a full disk
+        cause = error.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(draft)) from None
+        raise
 
 
 def read_checkpoint(folder: str | os.PathLike) -> dict | None:
@@ -29,13 +40,17 @@ def read_checkpoint(folder: str | os.PathLike) -> dict | None:
     path = Path(folder) / CHECKPOINT
     if not path.exists():
         return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        # what torch says of such files is long, and advises to unpickle them
-        raise ValueError(
-            f"{path} is damaged or no checkpoint ({type(error).__name__}). Move it away to start this run anew."
-        ) from None
+    with path.open("rb") as stream:  # a file that may not be read says so itself
+        try:
+            _check_bytes(stream)
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # of broken bytes PyTorch says IndexError, KeyError, OSError, AssertionError, ...
+            # ... and what it says is long, and advises to unpickle them
+            raise ValueError(
+                f"{path} is damaged or no checkpoint ({type(error).__name__}). Move it away to start this run anew."
+            ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise ValueError(
@@ -44,13 +59,21 @@ def read_checkpoint(folder: str | os.PathLike) -> dict | None:
     return state
 
 
+def _check_bytes(stream) -> None:
+    """Compare every part with its checksum: PyTorch writes checksums, but reads weights with a wrong bit in silence."""
+    with zipfile.ZipFile(stream) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+    stream.seek(0)
+
+
 def check_same_run(folder: Path, stored: Mapping, wanted: Mapping) -> None:
     """Refuse to continue a run whose settings were others.
 
     Raises:
         ValueError: names each setting that differs, with both values.
     """
-    before, now = _flat(stored), _flat(json.loads(json.dumps(wanted)))
+    before, now = _flat(stored), _flat(wanted)
     differ = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
     if differ:
         pairs = "; ".join(f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in differ[:5])
@@ -77,6 +100,9 @@ def append_history(folder: Path, record: Mapping) -> None:
     """Add one step to the history."""
     with (folder / HISTORY).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record) + "\n")
+        if record.get("checkpoint"):
+            stream.flush()
+            os.fsync(stream.fileno())  # a power cut must not leave a checkpoint without the steps before it
 
 
 def read_history(folder: str | os.PathLike, until: int | None = None) -> list[dict]:

@@ -1,5 +1,6 @@
 """The pre-training loop: a generator of step records, the same code on a laptop's CPU and on several nodes of GPUs."""
 
+import json
 import math
 import os
 import time
@@ -177,6 +178,7 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
         require_memory(estimate, free_device_bytes(fabric.device), str(fabric.device))
     task.train()
     raw_optimizer = make_optimizer(task, profile)
+    raw_optimizer.zero_grad()  # a step that was interrupted may have left gradients on the task
     model, optimizer = fabric.setup(_Step(task), raw_optimizer)
     if stored:
         optimizer.load_state_dict(stored["optimizer"])
@@ -200,10 +202,7 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
         with torch.no_grad():
             task.after_step(progress)
         last = step + 1 == profile.steps
-        if folder is not None and (last or (step + 1) % profile.checkpoint_every == 0):
-            state = {"step": step + 1, "run": identity, "task": task.state_dict(), "optimizer": optimizer.state_dict()}
-            state["precision"] = fabric.strategy.precision.state_dict()
-            good = _save(fabric, folder, state)
+        saves = folder is not None and (last or (step + 1) % profile.checkpoint_every == 0)
         now = time.perf_counter()
         record = StepRecord(
             step=step + 1,
@@ -214,20 +213,24 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
             health=task.health() if last or (step + 1) % profile.health_every == 0 else {},
             seconds=now - started,
             seconds_left=(now - began) / (step + 1 - done) * (profile.steps - step - 1),
-            checkpoint=str(good) if good and (last or (step + 1) % profile.checkpoint_every == 0) else None,
+            checkpoint=str(folder / CHECKPOINT) if saves else None,
         )
         if folder is not None and fabric.is_global_zero:
             append_history(folder, asdict(record))
+        if saves:  # after the history: of a kill between the two comes a record too many, which is cut, none too few
+            state = {"step": step + 1, "run": identity, "task": task.state_dict(), "optimizer": optimizer.state_dict()}
+            state["precision"] = fabric.strategy.precision.state_dict()
+            good = _save(fabric, folder, state)
         yield record
     task.to("cpu").eval()
-    if folder is not None and fabric.is_global_zero and not (folder / ENCODER).exists():
+    if folder is not None and fabric.is_global_zero and not _is_saved(task.encoder, folder / ENCODER):
         _save_encoder(task, cohort, folder, identity, about)
     fabric.barrier()
 
 
 def run_identity(task: PretextTask, cohort, profile: Profile, processes: int = 1) -> dict:
-    """Plain values that decide a run's numbers."""
-    return {
+    """Plain values that decide a run's numbers, as JSON has them: a checkpoint gives them back the same."""
+    found = {
         "task": task.name,
         "encoder": dict(getattr(task.encoder, "description", {})),
         "settings": task.settings(),
@@ -238,6 +241,7 @@ def run_identity(task: PretextTask, cohort, profile: Profile, processes: int = 1
         },
         "profile": profile.identity(),
     }
+    return json.loads(json.dumps(found))
 
 
 def make_optimizer(task: PretextTask, profile: Profile) -> torch.optim.Optimizer:
@@ -312,6 +316,7 @@ def _own_random_numbers(device: torch.device, seed: int):
 def _clip(fabric, model, optimizer, profile: Profile) -> float:
     """Clip the gradient as the profile says. Returns its norm before."""
     if profile.clip_each_parameter and profile.clip_norm is not None:
+        fabric.strategy.precision.unscale_gradients(optimizer.optimizer)  # half precision trains on enlarged ones
         return math.sqrt(sum(n**2 for n in clip_gradients_per_parameter(model, profile.clip_norm)))
     limit = math.inf if profile.clip_norm is None else profile.clip_norm
     return float(fabric.clip_gradients(model, optimizer, max_norm=limit, error_if_nonfinite=False))
@@ -348,11 +353,28 @@ def _only_writer(folder: Path):
     """Hold the folder's lock: two runs in one folder would overwrite each other."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(folder / ".lock", thread_local=False)  # a generator may be closed by another thread
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise RuntimeError(f"another process is writing to {folder}; wait for it, or give another folder.") from None
+    with held:
+        yield
+
+
+def _is_saved(encoder: nn.Module, path: Path) -> bool:
+    """Whether file and card are there and hold these weights, not those of an older run in the same folder."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (path.exists() and path.with_suffix(".md").exists()):
+        return False
+    try:
+        stored = load_file(path)
+    except SafetensorError:
+        return False
+    weights = encoder.state_dict()
+    return stored.keys() == weights.keys() and all(torch.equal(stored[name], weights[name]) for name in weights)
 
 
 def _save_encoder(task, cohort, folder: Path, identity: Mapping, about: Mapping) -> None:
