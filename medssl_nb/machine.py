@@ -1,5 +1,6 @@
-"""What this machine has left."""
+"""What this machine has left, and which code runs on it."""
 
+import subprocess
 from pathlib import Path
 
 
@@ -16,3 +17,22 @@ def free_memory_bytes() -> float:
     import psutil
 
     return min(psutil.virtual_memory().available, memory_left_in_container())
+
+
+def commit_of(package: Path) -> str | None:
+    """Commit of the checkout that `package` is tracked in, "+changes" behind it if the tree differs; else None."""
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None  # no checkout, or one that happens to lie around an installed package
+    commit = _git(package, "rev-parse", "HEAD")
+    # Results are written one after the other: the first must not make the second look as if the code had changed.
+    changes = _git(package, "status", "--porcelain", "--", ":(top)", ":(top,exclude)results")
+    return f"{commit}+changes" if commit and changes else commit
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git prints, None if it fails or is not installed."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, encoding="utf-8")
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

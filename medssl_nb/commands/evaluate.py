@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
             kind, _, probe = name.partition("_")
             settings = {**facts, "organs": recipe.transfer.organs, "probe": probe} if probe else facts
             result = result_of(kind, recipe, cohort, settings, seeds, runs, device)
-            file = f"{name}_{recipe.title}_{Path(cohort.name).name}.json"
+            part = "" if options.part == "test" else f"_{options.part}"
+            file = f"{name}_{recipe.title}_{Path(cohort.name).name}{part}.json"
             print(f"Written: {save_result(result, options.results, file)}")
             tables.setdefault(name, []).append(result)
     for name, results in tables.items():

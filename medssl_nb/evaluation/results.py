@@ -6,13 +6,13 @@ import numbers
 import os
 import platform
 import re
-import subprocess
 from datetime import date
 from importlib import metadata
 from pathlib import Path
 
 import medssl_nb
 from medssl_nb.data.files import write_atomically
+from medssl_nb.machine import commit_of
 
 RESULT_KEYS: dict[str, type] = {
     "kind": str,
@@ -65,16 +65,6 @@ def made_with(*, processes: int = 1, precision: str = "32-true", device=None) ->
         "processes": processes,
         "precision": precision,
     }
-
-
-def commit_of(package: Path) -> str | None:
-    """Commit of the checkout that `package` is tracked in, "+changes" behind it if the tree differs; else None."""
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None  # no checkout, or one that happens to lie around an installed package
-    commit = _git(package, "rev-parse", "HEAD")
-    # Results are written one after the other: the first must not make the second look as if the code had changed.
-    changes = _git(package, "status", "--porcelain", "--", ":(top)", ":(top,exclude)results")
-    return f"{commit}+changes" if commit and changes else commit
 
 
 def save_result(result: dict, folder: str | os.PathLike = "results", name: str | None = None) -> Path:
@@ -213,15 +203,6 @@ def _is_date(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    """What git prints, None if it fails or is not installed."""
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, encoding="utf-8")
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _device_name(device) -> str:

@@ -42,7 +42,7 @@ class Table:
 
 # ---------------------------------------------------------------- tables
 def dice_table(results: Results) -> Table:
-    """Test mean Dice: a row for each start, a column for each number of labelled cases, "mean ± sd (n)" in the cells.
+    """Mean Dice: a row for each start, a column for each number of labelled cases, "mean ± sd (n)" in the cells.
 
     Args:
         results: one result of kind "transfer" or "probe", or several of one protocol (see `comparable`).
@@ -52,9 +52,11 @@ def dice_table(results: Results) -> Table:
     """
     kind, runs, note = _joined(results, ("transfer", "probe"))
     rows, undefined = _grid(runs, _start, _labelled, dice_of, "{:.3f}")
-    text = "Test mean Dice (0 to 1, higher is better), mean ± standard deviation over runs (number of runs)."
+    settings, part = _as_list(results)[0]["settings"], _part(results)
+    text = f"{part} mean Dice (0 to 1, higher is better), mean ± standard deviation over runs (number of runs)."
     caption = _sentences(text, _missing_text(undefined, "no labelled organ to score"), protocol_text(results), note)
-    title = "Dice after fine-tuning" if kind == "transfer" else "Dice of a probe on frozen features"
+    probe = f"{settings['probe']} probe" if settings.get("probe") else "probe"
+    title = "Dice after fine-tuning" if kind == "transfer" else f"Dice of a {probe} on frozen features"
     return Table(title, ("start", *_labelled_heads(runs)), rows, caption)
 
 
@@ -77,7 +79,7 @@ def hd95_table(results: Results) -> Table:
 def difference_table(
     results: Results, against: str = BASELINE, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Table:
-    """Gain in test mean Dice over the start `against`, run by run: pairs share labelled cases, draw and seed.
+    """Gain in mean Dice over the start `against`, run by run: pairs share labelled cases, draw and seed.
 
     The cells hold "mean [low, high] (pairs)" with a bootstrap interval. Where there are at least 5 draws of labelled
     cases they are resampled, since runs on the same draw are alike; with fewer, the pairs are. The caption says which,
@@ -109,8 +111,8 @@ def difference_table(
             units.append(count)
         rows.append(tuple(row))
     text = (
-        f"Gain in test mean Dice over {plain(against)}, paired by labelled cases, draw and seed: mean "
-        f"[{100 * level:g} % interval] (number of pairs)."
+        f"Gain in {_part(results).lower()} mean Dice over {plain(against)}, paired by labelled cases, draw and seed: "
+        f"mean [{100 * level:g} % interval] (number of pairs)."
     )
     fewest = min(filter(None, units), default=_ENOUGH)
     narrow = f"Intervals from fewer than {_ENOUGH} of them, here {fewest}, are too narrow." if fewest < _ENOUGH else ""
@@ -153,8 +155,8 @@ def landmark_table(results: Results) -> Table:
         error = _cell([run["mean_mm"] for run in scored], "{:.1f}", missing=len(own) - len(scored))
         rows.append((plain(start), error, _cell(gaps, "{:+.1f}"), better))
     text = (
-        "Mean distance between found and true landmarks in mm (lower is better), mean ± standard deviation over runs "
-        "(number of runs; for copying: of templates)."
+        f"{_part(results)} cases: mean distance between found and true landmarks in mm (lower is better), mean ± "
+        "standard deviation over runs (number of runs; for copying: of templates)."
     )
     caption = _sentences(text, _missing_text(undefined, "no landmark in common"), protocol_text(results), note)
     header = ("start", "error, mm", "minus copying, mm", "runs better than copying")
@@ -192,7 +194,8 @@ def protocol_text(results: Results) -> str:
     results = _as_list(results)
     runs = [run for result in results for run in result["runs"]]
     cohort = results[0]["cohort"]
-    options = ", ".join(f"{key} {_short(value)}" for key, value in sorted(cohort["options"].items()))
+    chosen = sorted((key, value) for key, value in cohort["options"].items() if key not in dict(_PARTS))
+    options = ", ".join(f"{key} {_short(value)}" for key, value in chosen)
     cases = ", ".join(f"{cohort[part]} {word}" for part, word in _PARTS)
     text = [f"Cohort {cohort['name']}{f' ({options})' if options else ''}: {cases} cases"]
     varied = [
@@ -201,6 +204,7 @@ def protocol_text(results: Results) -> str:
         if any(key in run for run in runs)
     ]
     text += [", ".join(varied)] if varied else [f"seeds {', '.join(map(str, results[0]['seeds']))}"]
+    text += sorted({_pretraining_text(result) for result in results} - {""})
     text.append(f"recipes {', '.join(sorted({result['recipe'] for result in results}))}")
     made = sorted({f"{_made_text(result['made_with'])}, {result['date']}" for result in results})
     return f"{'; '.join(text)}. Made with {'; and with '.join(made)}."
@@ -233,8 +237,9 @@ def _joined(results: Results, kinds: tuple[str, ...]) -> tuple[str, list[dict], 
             )
     if wrong := _disagreements(results):
         raise ValueError(
-            f"several runs say of themselves {wrong[0]}, and their scores differ ({len(wrong)} such cases); keep one "
-            "of them, or make a table for each group of `comparable(results)`."
+            f"several runs of {', '.join(result['recipe'] for result in results)} say of themselves {wrong[0]}, and "
+            f"their scores differ ({len(wrong)} such cases); keep one of them, or make a table for each group of "
+            "`comparable(results)`."
         )
     runs = unique_runs(results)
     if not runs:
@@ -242,6 +247,23 @@ def _joined(results: Results, kinds: tuple[str, ...]) -> tuple[str, list[dict], 
     repeated = sum(len(result["runs"]) for result in results) - len(runs)
     note = f"{_count(repeated, 'run')} found more than once, with the same scores, counted once." if repeated else ""
     return kind, runs, note
+
+
+def _part(results: Results) -> str:
+    """Which cases were scored, as the first word of a sentence: probes may score the validation cases."""
+    return str(_as_list(results)[0]["settings"].get("part", "test")).capitalize()
+
+
+def _pretraining_text(result: Mapping) -> str:
+    """How long and with which seeds a start was pre-trained, "" if the result does not say."""
+    about = result["settings"].get("pretraining") or {}
+    steps, seeds = (about.get("profile") or {}).get("steps"), about.get("seed_of_each_seed") or {}
+    if steps is None:
+        return ""
+    text = f"{plain(result['method'])} pre-trained for {steps} steps"
+    if seeds and len(set(seeds.values())) == 1 and len(seeds) > 1:  # the spread over seeds is then less than it seems
+        return f"{text}, once (seed {next(iter(seeds.values()))}) for all seeds"
+    return f"{text}, seeds {', '.join(map(str, sorted(set(seeds.values()))))}" if seeds else text
 
 
 def _as_list(results: Results) -> list[Mapping]:

@@ -74,7 +74,8 @@ def check_same_run(folder: Path, stored: Mapping, wanted: Mapping) -> None:
         ValueError: names each setting that differs, with both values.
     """
     before, now = _flat(stored), _flat(wanted)
-    differ = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+    names = sorted({*before, *now}, key=lambda k: ("." in k, k))  # of another task first that it is another
+    differ = [k for k in names if before.get(k) != now.get(k)]
     if differ:
         pairs = "; ".join(f"{k} was {before.get(k)!r} and is now {now.get(k)!r}" for k in differ[:5])
         raise ValueError(

@@ -241,7 +241,13 @@ def run_identity(task: PretextTask, cohort, profile: Profile, processes: int = 1
         },
         "profile": profile.identity(),
     }
-    return json.loads(json.dumps(found))
+    try:
+        return json.loads(json.dumps(found))
+    except TypeError as error:
+        raise ValueError(
+            f"{task.name}: its settings() and its encoder's description are kept in checkpoints and must be plain values "
+            f"(text, numbers, lists, dicts): {error}."
+        ) from None
 
 
 def make_optimizer(task: PretextTask, profile: Profile) -> torch.optim.Optimizer:
@@ -378,8 +384,9 @@ def _is_saved(encoder: nn.Module, path: Path) -> bool:
 
 
 def _save_encoder(task, cohort, folder: Path, identity: Mapping, about: Mapping) -> None:
-    from medssl_nb.evaluation.results import made_with
+    import medssl_nb
+    from medssl_nb.machine import commit_of
     from medssl_nb.networks import save_encoder
 
-    facts = {"recipe": "none", "commit": made_with()["commit"], **about}
+    facts = {"recipe": "none", "commit": commit_of(Path(medssl_nb.__file__).parent), **about}
     save_encoder(task.encoder, folder / ENCODER, method=task.name, data=cohort.name, run=identity, **facts)

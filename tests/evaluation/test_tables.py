@@ -27,7 +27,12 @@ MADE = {
 
 
 def result_of(runs, kind="transfer", **changes):
-    cohort = {"name": "phantom", "options": {"spacing_mm": 5.0, "shape": [24, 24, 8]}, "train": 8, "validation": 2}
+    cohort = {
+        "name": "phantom",
+        "options": {"spacing_mm": 5.0, "test": 4, "shape": [24, 24, 8]},
+        "train": 8,
+        "validation": 2,
+    }
     result = {"kind": kind, "recipe": "mae.demo", "method": "mae", "cohort": {**cohort, "test": 4}, "settings": {}}
     return {**result, "seeds": [0, 1], "runs": runs, "made_with": MADE, "date": "2026-01-31", **changes}
 
@@ -75,13 +80,13 @@ def test_dice_by_hand():
 
 
 def test_every_table_carries_its_protocol():
-    runs = [run_of(start, 1, draw, 3, 0.5 + 0.1 * draw) for start in ("random", "mae") for draw in (0, 1, 10)]
+    runs = [run_of(start, 1, draw, 3, 0.5 + 0.01 * draw) for start in ("random", "mae") for draw in (0, 2, 10)]
     result = result_of(runs, settings={"steps": 60})
     for make in (dice_table, hd95_table, difference_table, curve_table):
         caption = make(result).caption
         for part in (
             "Cohort phantom (shape 24 × 24 × 8, spacing_mm 5): 8 training, 2 validation, 4 test cases",
-            "draws 0, 1, 10, seeds 3, steps 60; recipes mae.demo.",
+            "draws 0, 2, 10, seeds 3, steps 60; recipes mae.demo.",
             "Made with medssl_nb 0.1.0 (commit 01234567+changes, Python 3.11.7, torch 2.13.0, monai 1.6.1) "
             "on Some Card (Some CPU, 1 thread), 2 processes, precision 32-true, 2026-01-31.",
         ):
@@ -124,6 +129,32 @@ def test_probes_have_the_same_table():
     table = dice_table(result_of(runs, "probe"))
     assert table.title == "Dice of a probe on frozen features"
     assert cells(table) == {"random": ("0.300 ± 0.141 (2)",)}
+
+
+def test_a_probe_says_which_and_on_which_cases():
+    runs = [probe_of(start, 1, 0, 0, dice) for start, dice in (("random", 0.2), ("mae", 0.4))]
+    result = result_of(runs, "probe", settings={"probe": "nearest", "part": "validation"})
+    assert dice_table(result).title == "Dice of a nearest probe on frozen features"
+    assert dice_table(result).caption.startswith("Validation mean Dice (0 to 1")
+    assert difference_table(result).caption.startswith("Gain in validation mean Dice over random")
+    assert dice_table({**result, "settings": {}}).caption.startswith("Test mean Dice (0 to 1")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ({"0": 0, "1": 1}, "view contrast pre-trained for 300 steps, seeds 0, 1; recipes"),
+        ({"0": 0, "1": 0}, "view contrast pre-trained for 300 steps, once (seed 0) for all seeds; recipes"),
+        ({"0": 0}, "view contrast pre-trained for 300 steps, seeds 0; recipes"),
+        ({}, "view contrast pre-trained for 300 steps; recipes"),
+    ],
+)
+def test_captions_say_how_a_start_was_pre_trained(seeds, text):
+    settings = {"pretraining": {"profile": {"steps": 300}, "seed_of_each_seed": seeds}}
+    result = result_of([run_of("view_contrast", 1, 0, 0, 0.5)], method="view_contrast", settings=settings)
+    random = result_of([run_of("random", 1, 0, 0, 0.5)], settings={"pretraining": {"method": "none"}})
+    assert text in dice_table([random, result]).caption
+    assert "pre-trained" not in dice_table(random).caption
 
 
 # ---------------------------------------------------------------- paired differences

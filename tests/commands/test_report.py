@@ -3,9 +3,10 @@ import re
 
 import pytest
 
-from medssl_nb import report
+from medssl_nb.commands import report
+from medssl_nb.__main__ import main
 from medssl_nb.evaluation.results import save_result
-from medssl_nb.report import write_report
+from medssl_nb.commands.report import write_report
 
 MADE = {"medssl_nb": "0.1.0", "commit": "0123456789abcdef", "python": "3.11.7", "torch": "2.13.0", "monai": "1.6.1"}
 
@@ -50,13 +51,8 @@ def fill(folder):
     (folder / "plain.json").write_text("[1]")
 
 
-def run(*words):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    report.configure(parser)
-    options = parser.parse_args([str(word) for word in words])
-    return options.run(options)
+def run(*words) -> int:
+    return main(["report", *map(str, words)])
 
 
 def written(folder) -> dict[str, bytes]:
@@ -103,7 +99,7 @@ def test_everything_measured_is_reported(tmp_path, capsys):
     assert "Nothing has been compared" not in text
     printed = capsys.readouterr().out
     assert "| view contrast | 0.700 (1)" in printed and "![" not in printed
-    assert printed.endswith(f"Written to {tmp_path / 'README.md'}.\n")
+    assert printed.endswith(f"\nWritten: {tmp_path / 'README.md'}\n")
 
 
 def test_every_result_file_and_picture_is_linked_and_there(tmp_path):
@@ -196,7 +192,7 @@ def test_a_broken_file_leaves_the_old_report(tmp_path, capsys):
     before = written(tmp_path)
     (tmp_path / "broken.json").write_text('{"kind": "transfer"')
     assert run(tmp_path) == 1
-    assert capsys.readouterr().err.startswith("broken.json cannot be read as JSON")
+    assert capsys.readouterr().err.startswith("report: broken.json cannot be read as JSON")
     (tmp_path / "broken.json").unlink()
     assert written(tmp_path) == before
 
