@@ -88,8 +88,8 @@ def linear_probe(
         device: where the encoder is moved to and runs; None: where it is.
 
     Returns:
-        What `summarise_scores` says of the test cases, and "probe", "labelled" (names), "unseen" (organs), "voxels"
-        (how many were learnt from), "seed".
+        What `summarise_scores` says of the test cases, and "probe", "labelled_cases" (names), "unseen" (organs),
+        "voxels" (how many were learnt from), "voxel_seed".
 
     Raises:
         ValueError: no labelled or test case, a case in both, too few voxels, labelled cases that show one class only,
@@ -99,7 +99,7 @@ def linear_probe(
 
     classifier = LogisticRegression(max_iter=1000)  # 30 to 280 iterations were enough in all trials
     sample = _sample(encoder, labelled_cases, test_cases, label_names, voxels_per_case, seed, device)
-    return {"probe": "linear", **_probe(classifier, sample, encoder, test_cases, label_names), "seed": seed}
+    return {"probe": "linear", **_probe(classifier, sample, encoder, test_cases, label_names), "voxel_seed": seed}
 
 
 def nearest_voxel_probe(
@@ -136,7 +136,7 @@ def nearest_voxel_probe(
         raise ValueError(f"neighbours counts from 1 to the {len(sample.classes)} labelled voxels, got {neighbours}.")
     classifier = KNeighborsClassifier(neighbours, algorithm="brute")
     summary = _probe(classifier, sample, encoder, test_cases, label_names)
-    return {"probe": "nearest voxels", **summary, "seed": seed, "neighbours": neighbours}
+    return {"probe": "nearest voxels", **summary, "voxel_seed": seed, "neighbours": neighbours}
 
 
 class _Sample(NamedTuple):
@@ -215,7 +215,7 @@ def _probe(classifier, sample: _Sample, encoder: nn.Module, test_cases, label_na
         scores[case.name] = segmentation_scores(prediction, truth, label_names, spacing_mm(volume.affine))
     return {
         **summarise_scores(scores),
-        "labelled": [case.name for case in sample.cases],
+        "labelled_cases": [case.name for case in sample.cases],
         "unseen": [name for number, name in label_names.items() if number != 0 and number not in sample.share],
         "voxels": len(sample.classes),
     }

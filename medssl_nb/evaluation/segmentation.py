@@ -190,9 +190,7 @@ def _checked_spacing(spacing_mm: Sequence[float]) -> tuple[float, ...]:
 
 def _label_map(name: str, volume: Tensor, spatial_dims: int) -> Tensor:
     """The map without channel axis on the CPU, where MONAI's distances give the same numbers on every machine."""
-    volume = torch.as_tensor(volume).detach()
-    if hasattr(volume, "as_tensor"):
-        volume = volume.as_tensor()  # a MetaTensor would carry its affine through every comparison
+    volume = torch.as_tensor(volume).as_subclass(Tensor)  # a MetaTensor would carry its affine along
     if volume.is_floating_point() or volume.is_complex():
         raise ValueError(f"{name} must hold whole numbers, got {volume.dtype}; from logits (C, X, Y, Z): argmax(0).")
     if volume.ndim == spatial_dims + 1 and volume.shape[0] == 1:

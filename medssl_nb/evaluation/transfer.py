@@ -42,9 +42,11 @@ class TransferSettings:
         steps: gradient steps of each run.
         batch_size: crops of each step; labelled cases take turns in a shuffled order, each as often as the others.
         crop: voxels of a training crop and of the window that slides over a whole volume to predict it.
-        learning_rate: of AdamW, the highest: it rises over a tenth of the steps, then falls along a cosine to 0.
+        learning_rate: of AdamW, the highest of the one-cycle schedule (`torch.optim.lr_scheduler.OneCycleLR`).
         encoder_learning_rate: the same for the encoder; None: as `learning_rate`.
         weight_decay: of AdamW.
+        cross_entropy: weight of the cross-entropy beside the Dice loss of the organs. A large one lets a short run
+            settle on "nearly all is background" and miss an organ for good.
         evaluate_at: steps after which the validation cases are predicted, rising, the last one `steps`.
         freeze_encoder: train only what `Segmenter` adds.
         foreground: share of the crops that lie around a labelled voxel (an organ is drawn first, then a voxel of it, so
@@ -62,9 +64,10 @@ class TransferSettings:
     steps: int = 60
     batch_size: int = 2
     crop: tuple[int, ...] = (32, 32, 32)
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     encoder_learning_rate: float | None = None
     weight_decay: float = 1e-2
+    cross_entropy: float = 0.3
     evaluate_at: tuple[int, ...] = (15, 30, 60)
     freeze_encoder: bool = False
     foreground: float = 0.5
@@ -95,11 +98,13 @@ def _check_settings(s: TransferSettings) -> None:
             f"evaluate_at rises from at least 1 to steps={s.steps} (steps after the last look at validation would be "
             f"trained in vain), got {s.evaluate_at}."
         )
-    rates = [s.learning_rate, s.encoder_learning_rate or s.learning_rate]
-    if not all(0 < r < math.inf for r in rates) or not 0 <= s.weight_decay < math.inf:
+    rates = [r for r in (s.learning_rate, s.encoder_learning_rate) if r is not None]
+    if not all(0 < r < math.inf for r in rates) or not (
+        0 <= s.weight_decay < math.inf and 0 <= s.cross_entropy < math.inf
+    ):
         raise ValueError(
-            f"learning rates lie above 0 and weight_decay counts from 0, got {rates} and {s.weight_decay}; to keep the "
-            "encoder as it is, say freeze_encoder=True."
+            "learning rates lie above 0, weight_decay and cross_entropy count from 0, got "
+            f"{rates}, {s.weight_decay} and {s.cross_entropy}; to keep the encoder as it is, say freeze_encoder=True."
         )
     if not (0 <= s.foreground <= 1 and 0 <= s.overlap < 1):
         raise ValueError(f"foreground lies in [0, 1] and overlap in [0, 1), got {s.foreground} and {s.overlap}.")
@@ -162,18 +167,17 @@ def few_label_transfer(
     plan = _plan(cohort, labelled, draws, seeds)
     at_seed = partial(_encoder_for, encoder)
     volumes = _Volumes(cohort.label_names, settings)
-    shelf = None
-    if store is not None:
-        shelf = _Store(Path(store), start, _protocol(cohort, settings), _weights_digest(at_seed(plan[0].seed)))
+    shelf = None if store is None else _Store(Path(store), start, _protocol(cohort, settings))
     records = []
     for done, run in enumerate(plan, 1):
-        record = shelf.find(run) if shelf else None
+        own = at_seed(run.seed)
+        record = shelf.find(run, own) if shelf else None
         if record is None:
             cases = (run.cases, cohort.validation, cohort.test)
-            record = _finetuned(at_seed(run.seed), cases, volumes, settings, run.seed, run.draw, start, device)
+            record = _finetuned(own, cases, volumes, settings, run.seed, run.draw, start, device)
             record["labelled"] = run.labelled
             if shelf:
-                shelf.add(record)
+                shelf.add(record, own)
         records.append(record)
         if progress is not None:
             progress(done, len(plan), record)
@@ -270,7 +274,7 @@ def _trained(encoder, labelled, validation, volumes: "_Volumes", settings, seed:
         _seed_all(_number("head", *key), device)
         network = Segmenter(copy.deepcopy(encoder), len(volumes.names)).to(device)
         optimiser, schedule = _optimiser(network, settings)
-        loss_function = _loss_function()
+        loss_function = _loss_function(settings)
         curve, best, kept = [], -1.0, None
         for step in range(1, settings.steps + 1):
             _seed_all(_number("step", *key, step), device)  # for dropout, should the encoder have some
@@ -280,9 +284,7 @@ def _trained(encoder, labelled, validation, volumes: "_Volumes", settings, seed:
             image, target, drawn = _batch(labelled, volumes, settings, key, step, device)
             loss = loss_function(merge_undrawn(network(image), drawn), target)
             if not loss.isfinite():
-                raise ValueError(
-                    f"the loss is {loss.item()} after {step} steps; lower learning_rate, look at the images."
-                )
+                raise ValueError(f"the loss is {loss.item()} at step {step}; lower learning_rate, look at the images.")
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -315,10 +317,12 @@ def merge_undrawn(logits: Tensor, drawn: Tensor) -> Tensor:
     return torch.cat([background, logits.masked_fill(missing, -1e4)[:, 1:]], dim=1)  # exp(-1e4) is 0
 
 
-def _loss_function() -> nn.Module:
+def _loss_function(settings: TransferSettings) -> nn.Module:
     from monai.losses import DiceCELoss
 
-    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+    return DiceCELoss(
+        softmax=True, to_onehot_y=True, include_background=False, batch=True, lambda_ce=settings.cross_entropy
+    )
 
 
 def _optimiser(network: Segmenter, settings: TransferSettings):
@@ -335,15 +339,8 @@ def _optimiser(network: Segmenter, settings: TransferSettings):
     groups = [{"params": [p for p in network.parameters() if id(p) not in inside], "lr": rate}]
     groups += [{"params": encoder, "lr": encoder_rate}] if encoder else []
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_rate, steps=settings.steps))
-
-
-def _rate(step: int, *, steps: int) -> float:
-    """Share of the highest learning rate at `step` = 0, 1, ...: up over a tenth of the steps, down along a cosine."""
-    warm = max(1, steps // 10)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    highest = [group["lr"] for group in groups]
+    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, highest, total_steps=settings.steps)
 
 
 # ------------------------------------------------------------ crops
@@ -362,7 +359,7 @@ def _batch(cases, volumes: "_Volumes", settings, key, step: int, device) -> tupl
         noise_std=settings.noise_std,
         generator=generator,
     )
-    drawn = torch.stack([volumes.drawn(cases[i]) for i in turns])
+    drawn = torch.stack([volumes.drawn(cases[i]) for i in turns])  # (B, K)
     return image.to(device), torch.cat(targets).to(device), drawn.to(device)
 
 
@@ -379,7 +376,8 @@ def _view(case: Case, volumes: "_Volumes", settings, generator) -> tuple[Tensor,
     around = None
     if near_organ < settings.foreground and organs:
         voxels = organs[int(pick_organ * len(organs))]
-        around = voxels[int(pick_voxel * len(voxels))].tolist()
+        place = voxels[int(pick_voxel * len(voxels))].long()
+        around = [int(i) for i in torch.unravel_index(place, volumes.classes(case).shape[1:])]
     pair = [volumes.image(case), volumes.classes(case)]
     image, classes = random_crop(pair, settings.crop, generator, around=around)
     theta = random_affine(
@@ -444,19 +442,24 @@ class _Volumes:
         return self._once("classes", case, read)
 
     def voxels(self, case: Case) -> list[Tensor]:
-        """Voxels (N, 3) of each organ that is there."""
+        """Voxels of each organ that is there, counted through the volume: (N,) int32."""
 
         def find():
-            classes = self.classes(case)[0]
-            return [places for c in self.names if c and len(places := (classes == c).nonzero())]
+            classes = self.classes(case).flatten()
+            places = ((classes == c).nonzero()[:, 0].int() for c in self.names if c)
+            return [p for p in places if len(p)]
 
         return self._once("voxels", case, find)
 
     def drawn(self, case: Case) -> Tensor:
         """Which classes (K,) the label map of a case knows of; see `TransferSettings.undrawn`."""
-        present = torch.bincount(self.classes(case).flatten().long(), minlength=len(self.numbers)) > 0
-        present[0] = True
-        return present if self._undrawn == "unknown" else torch.ones_like(present)
+
+        def look():
+            present = torch.bincount(self.classes(case).flatten().long(), minlength=len(self.numbers)) > 0
+            present[0] = True
+            return present if self._undrawn == "unknown" else torch.ones_like(present)
+
+        return self._once("drawn", case, look)
 
 
 def _classes(label_names: Mapping[int, str], organs: Sequence[str] | None) -> Iterator[int]:
@@ -585,21 +588,28 @@ def _plan(cohort: Cohort, labelled: Sequence[int | str], draws: int, seeds: Sequ
 class _Store:
     """Finished runs in a JSON-lines file, each line with the fingerprint of how it was made."""
 
-    def __init__(self, path: Path, start: str, protocol: dict, weights: str):
-        self.path, self.start = path, start
-        self.fingerprint = {**protocol, "weights": weights}
-        self.records = {}
+    def __init__(self, path: Path, start: str, protocol: dict):
+        self.path, self.protocol = path, protocol
+        self.lines = {}
         for line in _whole_lines(path):
-            stored, record = line["fingerprint"], line["record"]
-            _check_fingerprint(stored, self.fingerprint, path, same_start=record["start"] == start)
-            if record["start"] == start:
-                self.records[record["labelled"], record["draw"], record["seed"]] = record
+            _check_protocol(line["fingerprint"], protocol, path)
+            if line["record"]["start"] == start:
+                self.lines[tuple(line["record"][name] for name in ("labelled", "draw", "seed"))] = line
 
-    def find(self, run: _Run) -> dict | None:
-        return self.records.get((run.labelled, run.draw, run.seed))
+    def find(self, run: _Run, encoder: nn.Module) -> dict | None:
+        line = self.lines.get((run.labelled, run.draw, run.seed))
+        if line is None:
+            return None
+        if line["fingerprint"]["weights"] != _weights_digest(encoder):
+            raise ValueError(
+                f"{self.path} holds runs from {line['record']['start']!r} with other weights (seed {run.seed}). Give "
+                "this encoder another start or another file, or remove this one."
+            )
+        return line["record"]
 
-    def add(self, record: dict) -> None:
-        line = json.dumps({"fingerprint": self.fingerprint, "record": record}, allow_nan=False) + "\n"
+    def add(self, record: dict, encoder: nn.Module) -> None:
+        fingerprint = {**self.protocol, "weights": _weights_digest(encoder)}
+        line = json.dumps({"fingerprint": fingerprint, "record": record}, allow_nan=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
             stream.write(line.encode())
@@ -624,15 +634,13 @@ def _whole_lines(path: Path) -> list[dict]:
     return lines
 
 
-def _check_fingerprint(stored: dict, own: dict, path: Path, *, same_start: bool) -> None:
+def _check_protocol(stored: dict, own: dict, path: Path) -> None:
     there, here = stored["settings"], own["settings"]
     if there != here:
         differ = [f"{n} {there.get(n)}, now {here.get(n)}" for n in {**there, **here} if there.get(n) != here.get(n)]
         found = f"other settings ({'; '.join(differ)})"
     elif stored["cohort"] != own["cohort"]:
-        found = f"another cohort, or other cases of it ({stored['cohort']}, not {own['cohort']})"
-    elif same_start and stored["weights"] != own["weights"]:
-        found = "an encoder of the same name with other weights"
+        found = f"another cohort, or other cases of it ({stored['cohort']}, now {own['cohort']})"
     else:
         return
     raise ValueError(f"{path} holds runs of {found}; they cannot be compared. Give another file, or remove this one.")
@@ -697,5 +705,5 @@ def _check_encoder(encoder: nn.Module, settings: TransferSettings, image: Tensor
     multiple = size_multiple(encoder)
     if any(side % m for side, m in zip(settings.crop, multiple, strict=True)):
         raise ValueError(
-            f"the sides of crop {settings.crop} must be multiples of {multiple}, the encoder's largest strides."
+            f"crop {settings.crop}: the sides must be multiples of {multiple}, the encoder's largest strides."
         )

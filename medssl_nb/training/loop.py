@@ -245,7 +245,7 @@ def run_identity(task: PretextTask, cohort, profile: Profile, processes: int = 1
         return json.loads(json.dumps(found))
     except TypeError as error:
         raise ValueError(
-            f"{task.name}: its settings() and its encoder's description are kept in checkpoints and must be plain values "
+            f"{task.name}: settings() and the encoder's description are kept in checkpoints and must be plain values "
             f"(text, numbers, lists, dicts): {error}."
         ) from None
 
@@ -359,9 +359,8 @@ def _only_writer(folder: Path):
     """Hold the folder's lock: two runs in one folder would overwrite each other."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", thread_local=False)  # a generator may be closed by another thread
     try:
-        held = lock.acquire(timeout=0)
+        held = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise RuntimeError(f"another process is writing to {folder}; wait for it, or give another folder.") from None
     with held:

@@ -4,13 +4,14 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import generator_of
 from medssl_nb.training.task import PretextTask
 
 OVERHEAD = {"cpu": 0.3e9, "cuda": 0.8e9}  # libraries and kernels, beside the tensors
-WORKSPACE = 1.25  # gradients of activations, convolution workspaces, fragmentation: share on top of the activations
+WORKSPACE = 4  # times the largest activation: gradients into and out of a layer, copies that convolutions make
 _STATES = 2  # AdamW and RAdam keep two numbers per weight
 
 
@@ -22,6 +23,7 @@ class MemoryEstimate:
         weights: parameters and buffers, also of a teacher.
         gradients, optimizer: of the trained parameters.
         activations: what the forward pass keeps for the backward pass, for `volumes` volumes at once.
+        workspace: what the backward pass needs beside that.
         volumes: volumes per part of a step.
         parameters: number of trained numbers.
         overhead: libraries, beside the tensors.
@@ -31,19 +33,20 @@ class MemoryEstimate:
     gradients: int
     optimizer: int
     activations: int
+    workspace: int
     volumes: int
     parameters: int
     overhead: int
 
     @property
     def total(self) -> int:
-        return round(self.weights + self.gradients + self.optimizer + WORKSPACE * self.activations + self.overhead)
+        return self.weights + self.gradients + self.optimizer + self.activations + self.workspace + self.overhead
 
     def __str__(self) -> str:
+        pass_, states = self.activations + self.workspace, self.weights + self.gradients + self.optimizer
         return (
-            f"{self.total / 1e9:.1f} GB per process: {WORKSPACE * self.activations / 1e9:.2f} GB for {self.volumes} "
-            f"volume(s) at once, {(self.weights + self.gradients + self.optimizer) / 1e9:.2f} GB for "
-            f"{self.parameters / 1e6:.2f} million weights with gradients and optimiser, "
+            f"{self.total / 1e9:.1f} GB per process: {pass_ / 1e9:.2f} GB for {self.volumes} volume(s) at once, "
+            f"{states / 1e9:.2f} GB for {self.parameters / 1e6:.2f} million weights with gradients and optimiser, "
             f"{self.overhead / 1e9:.1f} GB for libraries"
         )
 
@@ -57,14 +60,16 @@ def estimate_memory(
     is counted and dropped at once, so the estimate itself needs little memory. Activations grow with the number of
     volumes; under mixed precision they are taken at half their size.
     """
+    from medssl_nb.training.loop import make_views  # the loop imports this module
+
     size = profile.per_process(processes)
     probe = copy.deepcopy(task).cpu().train()
     group = min(task.group_size or size, size) if size > 1 else 1
     group = max(group, min(size, 2))  # contrasts need a second sample
     volumes = torch.rand((group, in_channels, *profile.crop), generator=generator_of("memory"))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        views = probe.views(volumes, generator_of("memory", "views"))
+        views = make_views(probe, volumes, profile.seed, 0, range(group))
     kept = _CountSaved(probe)
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
         torch.manual_seed(0)
@@ -77,6 +82,7 @@ def estimate_memory(
         gradients=4 * trained,
         optimizer=4 * _STATES * trained,
         activations=round(half * kept.bytes * size / group) + volumes.numel() * 4 * 3 * size // group,
+        workspace=round(half * WORKSPACE * kept.largest * size / group),
         volumes=size,
         parameters=trained,
         overhead=round(OVERHEAD["cuda" if device.startswith("cuda") else "cpu"]),
@@ -87,13 +93,16 @@ class _CountSaved:
     """Adds up the bytes autograd wants to keep, each storage once, and lets go of them."""
 
     def __init__(self, module: torch.nn.Module):
-        self.seen = {p.untyped_storage().data_ptr() for p in module.parameters()}
-        self.bytes = 0
+        # Weak references: an address alone may belong to another storage once the first is gone.
+        self.seen = {StorageWeakRef(p.untyped_storage()) for p in module.parameters()}
+        self.bytes = self.largest = 0
 
     def pack(self, tensor: torch.Tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.seen:
+        if (reference := StorageWeakRef(storage)) not in self.seen:
+            self.seen.add(reference)
             self.bytes += storage.nbytes()
+            self.largest = max(self.largest, storage.nbytes())
         return None
 
     def unpack(self, kept):

@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from medssl_nb.commands import report
 from medssl_nb.__main__ import main
-from medssl_nb.evaluation.results import save_result
+from medssl_nb.commands import report
 from medssl_nb.commands.report import write_report
+from medssl_nb.evaluation.results import save_result
 
 MADE = {"medssl_nb": "0.1.0", "commit": "0123456789abcdef", "python": "3.11.7", "torch": "2.13.0", "monai": "1.6.1"}
 
