@@ -72,8 +72,8 @@ def linear_probe(
 ) -> dict:
     """Segment the test cases by logistic regression (scikit-learn, its default penalty) on frozen voxel features.
 
-    Measured on one core with 120 features and 8 organs: fit 0.1 s with one labelled
-    case, 0.7 s with four; 0.6 s for a test case of 48 x 48 x 48 voxels, 0.4 s of it for a U-Net's features.
+    Measured on one core with 120 features and 8 organs: fit 0.1 s with one labelled case, 0.7 s with four; 0.6 s for a
+    test case of 48 x 48 x 48 voxels, 0.4 s of it for a small U-Net's features.
 
     Args:
         encoder: a module with the encoder face; its weights stay as they are.

@@ -99,12 +99,11 @@ def _check_settings(s: TransferSettings) -> None:
             f"trained in vain), got {s.evaluate_at}."
         )
     rates = [r for r in (s.learning_rate, s.encoder_learning_rate) if r is not None]
-    if not all(0 < r < math.inf for r in rates) or not (
-        0 <= s.weight_decay < math.inf and 0 <= s.cross_entropy < math.inf
-    ):
+    weights = (s.weight_decay, s.cross_entropy)
+    if not all(0 < r < math.inf for r in rates) or not all(0 <= w < math.inf for w in weights):
         raise ValueError(
             "learning rates lie above 0, weight_decay and cross_entropy count from 0, got "
-            f"{rates}, {s.weight_decay} and {s.cross_entropy}; to keep the encoder as it is, say freeze_encoder=True."
+            f"{rates} and {weights}; to keep the encoder as it is, say freeze_encoder=True."
         )
     if not (0 <= s.foreground <= 1 and 0 <= s.overlap < 1):
         raise ValueError(f"foreground lies in [0, 1] and overlap in [0, 1), got {s.foreground} and {s.overlap}.")
@@ -326,7 +325,8 @@ def _loss_function(settings: TransferSettings) -> nn.Module:
 
 
 def _optimiser(network: Segmenter, settings: TransferSettings):
-    network.encoder.requires_grad_(False) if settings.freeze_encoder else None
+    if settings.freeze_encoder:
+        network.encoder.requires_grad_(False)
     inside = {id(p) for p in network.encoder.parameters()}
     encoder = [p for p in network.parameters() if id(p) in inside and p.requires_grad]
     if not encoder and not settings.freeze_encoder:
@@ -424,7 +424,7 @@ class _Volumes:
         return self._once("image", case, read)
 
     def classes(self, case: Case) -> Tensor:
-        """Class of each voxel (1, X, Y, Z), uint8."""
+        """Class of each voxel (1, X, Y, Z), int16."""
 
         def read():
             label = case.label().as_subclass(Tensor)
@@ -434,7 +434,7 @@ class _Volumes:
                     f"the label map of {case.name} holds {strangers[0]}, which label_names {sorted(self._known)} does "
                     'not name; complete "labels" in dataset.json.'
                 )
-            classes = torch.zeros(label.shape, dtype=torch.uint8)
+            classes = torch.zeros(label.shape, dtype=torch.int16)
             for c, number in enumerate(self.numbers):
                 classes[label == number] = c
             return classes
@@ -479,7 +479,7 @@ def _classes(label_names: Mapping[int, str], organs: Sequence[str] | None) -> It
 
 @torch.no_grad()
 def _predicted(network: nn.Module, image: Tensor, settings: TransferSettings, device: torch.device) -> Tensor:
-    """Class of each voxel (1, X, Y, Z), uint8, on the CPU; volumes smaller than a window are padded (minimum)."""
+    """Class of each voxel (1, X, Y, Z), int16, on the CPU; volumes smaller than a window are padded (minimum)."""
     from monai.inferers import sliding_window_inference
 
     network.eval()
@@ -493,7 +493,7 @@ def _predicted(network: nn.Module, image: Tensor, settings: TransferSettings, de
         mode="gaussian",
         cval=float(image.min()),
     )
-    return logits.argmax(1).to(torch.uint8).cpu()
+    return logits.argmax(1).to(torch.int16).cpu()
 
 
 def _validation_dice(network, cases, volumes: _Volumes, settings, device) -> float:

@@ -106,11 +106,14 @@ def test_half_precision_is_sampled_in_float32_even_under_autocast():
         torch.testing.assert_close(apply_affine(x, theta, mode="bilinear"), wanted)
 
 
-def test_a_metatensor_comes_back_plain():
-    from monai.data import MetaTensor
+class Placed(torch.Tensor):
+    """Stands for a MetaTensor: a tensor of another class, which arithmetic keeps."""
 
-    seen = apply_affine(MetaTensor(noise(1, 1, 5, 5, 5)), random_affine(1, (5, 5, 5), generator=seeded()))
-    assert type(seen) is torch.Tensor
+
+def test_a_metatensor_comes_back_plain():
+    x = noise(1, 1, 5, 5, 5).as_subclass(Placed)
+    assert type(x + 1) is Placed
+    assert type(apply_affine(x, random_affine(1, (5, 5, 5), generator=seeded()))) is torch.Tensor
 
 
 @pytest.mark.parametrize(
@@ -141,6 +144,13 @@ def test_linear_part_is_rotation_times_mirror_over_scale():
     torch.testing.assert_close(matrix @ matrix.mT, torch.eye(3, dtype=torch.float64).repeat(40, 1, 1))
     assert {round(d) for d in torch.linalg.det(matrix).tolist()} == {-1, 1}  # with and without a mirror image
     torch.testing.assert_close(torch.linalg.det(theta[:, :, :3]).abs(), torch.full((40,), 1.5**-3, dtype=torch.float64))
+
+
+def test_scales_fill_their_range():
+    theta = random_affine(300, (6, 6, 6), scale=(0.5, 2.0), generator=seeded())
+    scales = torch.linalg.det(theta[:, :, :3]).abs() ** (-1 / 3)
+    assert 0.5 <= scales.min() < 0.52 and 1.98 < scales.max() <= 2.001
+    assert scales.mean().item() == pytest.approx(1.25, abs=0.06)
 
 
 def test_scale_above_one_magnifies():
@@ -273,6 +283,16 @@ def test_jitter_is_a_factor_about_zero_and_one_about_the_mean():
     contrast = ((seen - seen_mean) / (bright * (images - mean))).flatten(1)
     torch.testing.assert_close(contrast, contrast[:, :1].expand_as(contrast))
     assert contrast.min() >= 0.8 and contrast.max() <= 1.2 and seen.dtype == torch.float64
+
+
+def test_jitter_factors_lie_on_both_sides_of_one():
+    images = torch.arange(400.0).view(400, 1, 1) + torch.tensor([-1.0, 1.0])  # every sample has its own mean
+    seen = jitter_intensity(images, brightness=0, contrast=0.5, generator=seeded())
+    torch.testing.assert_close(seen.mean((1, 2)), torch.arange(400.0), rtol=1e-4, atol=1e-4)
+    half_width = (seen[:, 0, 1] - seen[:, 0, 0]) / 2
+    assert 0.5 <= half_width.min() < 0.52 and 1.48 < half_width.max() <= 1.501
+    factor = jitter_intensity(torch.ones(400, 1, 1), brightness=0.5, generator=seeded())
+    assert 0.5 <= factor.min() < 0.52 and 1.48 < factor.max() <= 1.5
 
 
 def test_jitter_noise_has_its_size_and_strength_zero_changes_nothing():
