@@ -1,4 +1,4 @@
-"""Crops for pre-training: which volumes a step sees, and where they are cut, follows from the seed and the step."""
+"""What a step of pre-training sees: which volumes, cut where, which views of them; all of it from seed and step."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -9,6 +9,7 @@ from torch import Tensor
 from medssl_nb.data.crops import random_crop
 from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import generator_of
+from medssl_nb.training.task import PretextTask, Views
 
 
 class CropDataset(torch.utils.data.Dataset):
@@ -101,3 +102,19 @@ def batches(dataset: CropDataset, sampler: StepSampler, pin_memory: bool = False
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # else the loader draws a number from the caller's
     )
+
+
+@torch.no_grad()
+def make_views(task: PretextTask, volumes: Tensor, seed: int, step: int, places: range) -> Views:
+    """Views of the volumes that stand at `places` of the step's batch, group by group, joined."""
+    size = task.group_size or len(volumes)
+    if len(volumes) % size:
+        raise ValueError(
+            f"{task.name} augments {size} volumes together, and a process has {len(volumes)} at a time; "
+            f"choose batch_size, accumulate and processes so that this is a multiple of {size}."
+        )
+    groups = [
+        task.views(volumes[i : i + size], generator_of(seed, "views", step, places[i]))
+        for i in range(0, len(volumes), size)
+    ]
+    return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}

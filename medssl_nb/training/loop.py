@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medssl_nb.training.batches import CropDataset, StepSampler, batches
+from medssl_nb.training.batches import CropDataset, StepSampler, batches, make_views
 from medssl_nb.training.checkpoints import (
     CHECKPOINT,
     ENCODER,
@@ -26,7 +26,7 @@ from medssl_nb.training.checkpoints import (
 from medssl_nb.training.memory import estimate_memory, free_device_bytes, require_memory
 from medssl_nb.training.optimisation import clip_gradients_per_parameter, parameter_groups
 from medssl_nb.training.profile import Profile
-from medssl_nb.training.randomness import generator_of, seed_of
+from medssl_nb.training.randomness import default_generators, seed_of
 from medssl_nb.training.schedules import cosine_schedule
 from medssl_nb.training.task import PretextTask, Views
 
@@ -166,7 +166,7 @@ class _Sealed:
 
 def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
     dataset = CropDataset(cohort.unlabelled, profile)
-    identity = run_identity(task, cohort, profile, fabric.world_size)
+    identity = run_identity(task, cohort, profile)
     stored = _stored(folder, identity)
     done = stored["step"] if stored else 0
     if stored:
@@ -228,7 +228,7 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
     fabric.barrier()
 
 
-def run_identity(task: PretextTask, cohort, profile: Profile, processes: int = 1) -> dict:
+def run_identity(task: PretextTask, cohort, profile: Profile) -> dict:
     """Plain values that decide a run's numbers, as JSON has them: a checkpoint gives them back the same."""
     found = {
         "task": task.name,
@@ -237,7 +237,8 @@ def run_identity(task: PretextTask, cohort, profile: Profile, processes: int = 1
         "cohort": {
             "name": cohort.name,
             "cases": len(cohort.unlabelled),
-            "split": seed_of(*(c.name for c in cohort.unlabelled)),
+            "names": seed_of(*(c.name for c in cohort.unlabelled)),
+            "first_shape": list(cohort.unlabelled[0].image().shape),  # a generated cohort of another size
         },
         "profile": profile.identity(),
     }
@@ -281,7 +282,7 @@ def _forward_and_backward(fabric, model, task, loader, sampler, step, good) -> d
     profile, sums = sampler.profile, {}
     for part in range(profile.accumulate):
         volumes = fabric.to_device(next(loader))
-        with _own_random_numbers(fabric.device, seed_of(profile.seed, "losses", step, part, fabric.global_rank)):
+        with default_generators(fabric.device, seed_of(profile.seed, "losses", step, part, fabric.global_rank)):
             views = make_views(task, volumes, profile.seed, step, sampler.places(part))
             with fabric.no_backward_sync(model, enabled=part < profile.accumulate - 1):
                 losses = model(_Sealed(views), step / profile.steps)
@@ -292,31 +293,6 @@ def _forward_and_backward(fabric, model, task, loader, sampler, step, good) -> d
                     raise _not_finite("a loss is not finite", sums, step, good)
                 fabric.backward(losses["total"] / profile.accumulate)
     return sums
-
-
-@torch.no_grad()
-def make_views(task: PretextTask, volumes: Tensor, seed: int, step: int, places: range) -> Views:
-    """Views of the volumes that stand at `places` of the step's batch, group by group, joined."""
-    size = task.group_size or len(volumes)
-    if len(volumes) % size:
-        raise ValueError(
-            f"{task.name} augments {size} volumes together, and a process has {len(volumes)} at a time; "
-            f"choose batch_size, accumulate and processes so that this is a multiple of {size}."
-        )
-    groups = [
-        task.views(volumes[i : i + size], generator_of(seed, "views", step, places[i]))
-        for i in range(0, len(volumes), size)
-    ]
-    return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
-
-
-@contextmanager
-def _own_random_numbers(device: torch.device, seed: int):
-    """PyTorch's default generators, seeded for this step (dropout draws from them), and given back as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def _clip(fabric, model, optimizer, profile: Profile) -> float:
@@ -338,7 +314,13 @@ def _not_finite(what: str, losses: Mapping[str, float], step: int, good: Path | 
 
 
 def _save(fabric, folder: Path, state: Mapping) -> Path:
-    """Write the checkpoint in the first process; the others wait until it is there."""
+    """Write the checkpoint in the first process; the others wait until it is there. It holds finite numbers only."""
+    broken = [n for n, t in state["task"].items() if t.is_floating_point() and not t.isfinite().all()]
+    if broken:
+        raise NonFiniteLoss(
+            f"step {state['step']}: {broken[0]} holds NaN or infinity, though the losses did not. No checkpoint was "
+            "written; the one before, if there is one, is good. Look at what after_step does."
+        )
     if fabric.is_global_zero:
         write_checkpoint(folder, state)
     fabric.barrier()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from medssl_nb.training.batches import make_views
 from medssl_nb.training.profile import Profile
-from medssl_nb.training.randomness import generator_of
+from medssl_nb.training.randomness import default_generators, generator_of
 from medssl_nb.training.task import PretextTask
 
 OVERHEAD = {"cpu": 0.3e9, "cuda": 0.8e9}  # libraries and kernels, beside the tensors
@@ -60,19 +61,16 @@ def estimate_memory(
     is counted and dropped at once, so the estimate itself needs little memory. Activations grow with the number of
     volumes; under mixed precision they are taken at half their size.
     """
-    from medssl_nb.training.loop import make_views  # the loop imports this module
-
     size = profile.per_process(processes)
     probe = copy.deepcopy(task).cpu().train()
     group = min(task.group_size or size, size) if size > 1 else 1
     group = max(group, min(size, 2))  # contrasts need a second sample
     volumes = torch.rand((group, in_channels, *profile.crop), generator=generator_of("memory"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    cpu = torch.device("cpu")
+    with default_generators(cpu, 0):
         views = make_views(probe, volumes, profile.seed, 0, range(group))
     kept = _CountSaved(probe)
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
-        torch.manual_seed(0)
+    with default_generators(cpu, 0), torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
         probe.losses(views, 0.0)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     all_bytes = sum(t.numel() * t.element_size() for t in (*task.parameters(), *task.buffers()))

@@ -6,6 +6,8 @@ would.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,3 +21,15 @@ def seed_of(*parts: int | str) -> int:
 def generator_of(*parts: int | str) -> torch.Generator:
     """A CPU generator seeded by `seed_of(*parts)`."""
     return torch.Generator().manual_seed(seed_of(*parts))
+
+
+@contextmanager
+def default_generators(device: torch.device, seed: int) -> Iterator[None]:
+    """PyTorch's default generators of the CPU and of `device`, seeded (dropout draws from them), then as they were."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs that are not ours
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -168,6 +168,8 @@ def test_limits_of_a_container_count(tmp_path):
     assert machine.memory_left_in_container(tmp_path) == float("inf")
     (tmp_path / "memory.max").write_text("5000\n")
     assert machine.memory_left_in_container(tmp_path) == 4000
+    (tmp_path / "memory.stat").write_text("anon 10\ninactive_file 300\nactive_file 7\n")  # a cache of files gives way
+    assert machine.memory_left_in_container(tmp_path) == 4300
 
 
 def test_cache_folder_full_or_not_writable(tmp_path):

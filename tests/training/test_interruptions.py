@@ -379,7 +379,7 @@ def test_other_settings_are_refused_with_both_values(kind, changes, message, und
 
 def test_another_cohort_or_network_is_refused(undisturbed):
     other = load_cohort("phantom", train=2, validation=0, test=0, shape=(20, 18, 16), spacing_mm=(16, 16, 16))
-    with pytest.raises(ValueError, match=r"cohort\.cases was 3 and is now 2; cohort\.split was"):
+    with pytest.raises(ValueError, match=r"cohort\.cases was 3 and is now 2; cohort\.names was"):
         next(pretrain(make_task(), other, settings(), folder=undisturbed(), accelerator="cpu"))
     task = MaskedAutoencoding(build_encoder({**NETWORK, "channels": [4, 6]}))
     with pytest.raises(ValueError, match=r"encoder.channels was \[4, 8\] and is now \[4, 6\]"):
@@ -698,3 +698,28 @@ def test_a_disk_that_is_really_full(forge, undisturbed, tmp_path):
 
 if __name__ == "__main__":
     serve()
+
+
+def test_weights_broken_by_after_step_are_not_saved(tiny_cohort, tiny_encoder, tmp_path):
+    class Breaks(MaskedAutoencoding):
+        def after_step(self, progress):
+            if progress >= 0.5:
+                self.hidden_value.fill_(torch.nan)
+
+    task = Breaks(tiny_encoder, patch_size=8)
+    profile = Profile(steps=4, batch_size=2, crop=(16, 16, 16), checkpoint_every=1, check_memory=False)
+    with pytest.raises(NonFiniteLoss, match="step 3: hidden_value holds NaN"):
+        list(pretrain(task, tiny_cohort, profile, folder=tmp_path))
+    assert read_checkpoint(tmp_path)["step"] == 2
+    assert read_checkpoint(tmp_path)["task"]["hidden_value"].isfinite().all()
+
+
+def test_a_generated_cohort_of_another_size_is_another_run(tiny_cohort, tiny_encoder, tmp_path):
+    from medssl_nb.data import load_cohort
+
+    profile = Profile(steps=1, batch_size=2, crop=(16, 16, 16), check_memory=False)
+    task = MaskedAutoencoding(tiny_encoder, patch_size=8)
+    list(pretrain(task, tiny_cohort, profile, folder=tmp_path))
+    larger = load_cohort("phantom", train=6, validation=1, test=1, shape=(24, 20, 20), spacing_mm=(14, 14, 17))
+    with pytest.raises(ValueError, match="first_shape"):
+        next(pretrain(task, larger, profile, folder=tmp_path))

@@ -16,7 +16,8 @@ from torch import nn
 from medssl_nb.methods.baselines import MaskedAutoencoding, ViewContrast
 from medssl_nb.networks import build_encoder
 from medssl_nb.training import MemoryEstimate, PretextTask, Profile, estimate_memory, pretrain
-from medssl_nb.training.loop import make_optimizer, make_views
+from medssl_nb.training.batches import make_views
+from medssl_nb.training.loop import make_optimizer
 from medssl_nb.training.memory import OVERHEAD, require_memory
 
 UNET = {"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"}

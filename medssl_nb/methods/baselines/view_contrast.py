@@ -52,7 +52,8 @@ class ViewContrast(PretextTask):
         self.temperature = temperature
         self.movement = {"scale": tuple(scale), "rotation_degrees": rotation_degrees, "translation": translation}
         self.jitter = {"brightness": brightness, "contrast": contrast, "noise_std": noise_std}
-        self._batch, self._spread = 0, math.nan
+        self.register_buffer("batch_size", torch.tensor(0))  # of all processes; the trivial loss depends on it
+        self._spread = math.nan
 
     def views(self, volumes: Tensor, generator: torch.Generator) -> Views:
         """Two views of each crop: {"a": (B, C, *S), "b": (B, C, *S)}."""
@@ -77,7 +78,8 @@ class ViewContrast(PretextTask):
         a, b = (gather(part.contiguous()) for part in both.chunk(2))
         with torch.no_grad():
             unit = nn.functional.normalize(torch.cat([a, b]).float(), dim=1)
-            self._batch, self._spread = len(a), float((unit - unit.mean(0)).square().sum(1).mean())
+            self._spread = float((unit - unit.mean(0)).square().sum(1).mean())
+            self.batch_size.fill_(len(a))
         loss = info_nce_loss(a, b, temperature=self.temperature)
         return {"total": loss, "contrast": loss}
 
@@ -92,7 +94,7 @@ class ViewContrast(PretextTask):
 
     @property
     def trivial_losses(self) -> dict[str, float]:
-        return {"total": math.log(2 * self._batch - 1)} if self._batch else {}
+        return {"total": math.log(2 * int(self.batch_size) - 1)} if self.batch_size else {}
 
     def settings(self) -> dict:
         layers = [self.projector[0].out_features, self.projector[-1].out_features]
