@@ -21,10 +21,20 @@ def gather(samples: Tensor) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return samples
-    if not samples.requires_grad:
-        parts = [torch.empty_like(samples) for _ in range(dist.get_world_size())]
+    return _Gather.apply(samples)
+
+
+class _Gather(torch.autograd.Function):
+    """Samples of all processes forward; backward, the sum over processes of the gradients of our own samples."""
+
+    @staticmethod
+    def forward(ctx, samples: Tensor) -> Tensor:
+        parts = [torch.empty_like(samples, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, samples.contiguous())
         return torch.cat(parts)
-    from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(samples))
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        summed = gradient.contiguous().clone()
+        dist.all_reduce(summed)
+        return summed.chunk(dist.get_world_size())[dist.get_rank()]

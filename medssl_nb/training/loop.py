@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -166,7 +166,7 @@ class _Sealed:
 
 def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
     dataset = CropDataset(cohort.unlabelled, profile)
-    identity = run_identity(task, cohort, profile)
+    identity = run_identity(task, cohort, profile, dataset.volume(0).shape)
     stored = _stored(folder, identity)
     done = stored["step"] if stored else 0
     if stored:
@@ -228,7 +228,7 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
     fabric.barrier()
 
 
-def run_identity(task: PretextTask, cohort, profile: Profile) -> dict:
+def run_identity(task: PretextTask, cohort, profile: Profile, first_shape: Sequence[int]) -> dict:
     """Plain values that decide a run's numbers, as JSON has them: a checkpoint gives them back the same."""
     found = {
         "task": task.name,
@@ -238,7 +238,7 @@ def run_identity(task: PretextTask, cohort, profile: Profile) -> dict:
             "name": cohort.name,
             "cases": len(cohort.unlabelled),
             "names": seed_of(*(c.name for c in cohort.unlabelled)),
-            "first_shape": list(cohort.unlabelled[0].image().shape),  # a generated cohort of another size
+            "first_shape": list(first_shape),  # a generated cohort of another size
         },
         "profile": profile.identity(),
     }

@@ -11,7 +11,7 @@ from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import default_generators, generator_of
 from medssl_nb.training.task import PretextTask
 
-OVERHEAD = {"cpu": 0.3e9, "cuda": 0.8e9}  # libraries and kernels, beside the tensors
+OVERHEAD = {"cpu": 0.55e9, "cuda": 0.8e9}  # libraries and kernels, beside the tensors
 WORKSPACE = 4  # times the largest activation: gradients into and out of a layer, copies that convolutions make
 _STATES = 2  # AdamW and RAdam keep two numbers per weight
 
