@@ -9,7 +9,7 @@
 `Segmenter` (fine-tuning) and `voxel_features` (probes, landmarks) need no more than that.
 """
 
-from importlib import import_module
+from medssl_nb.lazy import lazy_exports
 
 _EXPORTS = {
     "unet": ("FeatureUNet",),
@@ -20,11 +20,4 @@ _EXPORTS = {
     "weights": ("LoadReport", "load_encoder", "load_pretrained", "read_card", "save_encoder"),
     "build": ("build_encoder", "size_multiple"),
 }
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
-__all__ = sorted(_MODULE_OF)
-
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+__getattr__, __all__ = lazy_exports(__name__, _EXPORTS)

@@ -1,6 +1,6 @@
 """One pre-training loop for every method: schedules, moving averages, checkpoints, several processes."""
 
-from importlib import import_module
+from medssl_nb.lazy import lazy_exports
 
 _EXPORTS = {
     "averages": ("ema_update",),
@@ -15,11 +15,4 @@ _EXPORTS = {
     "schedules": ("cosine_schedule", "teacher_temperature_schedule", "warmup_cosine_lr"),
     "task": ("PretextTask", "Views"),
 }
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
-__all__ = sorted(_MODULE_OF)
-
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+__getattr__, __all__ = lazy_exports(__name__, _EXPORTS)
