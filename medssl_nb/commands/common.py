@@ -7,9 +7,12 @@ from medssl_nb.recipes import Recipe, load_recipe
 
 
 def add_recipe_words(parser: argparse.ArgumentParser) -> None:
-    """--profile, --cohort, --set, --runs."""
+    """--profile, --cohort, --like, --set, --runs."""
     parser.add_argument("--profile", choices=("demo", "full"), help="size (default: MEDSSL_PROFILE, or demo)")
     parser.add_argument("--cohort", metavar="NAME|FOLDER", help="other data than the recipe's, such as hippocampus")
+    parser.add_argument(
+        "--like", metavar="RECIPE", help="take cohort, encoder, pre-training and transfer from this recipe"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="change a setting of the recipe"
     )
@@ -25,7 +28,7 @@ def add_device_words(parser: argparse.ArgumentParser) -> None:
 
 def recipe_of(options: argparse.Namespace, name: str) -> Recipe:
     """The recipe that the words ask for."""
-    return load_recipe(name, options.profile, options.set, options.cohort)
+    return load_recipe(name, options.profile, options.set, options.cohort, options.like)
 
 
 def run_folder(runs: Path, recipe: Recipe, seed: int) -> Path:

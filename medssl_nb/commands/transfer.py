@@ -112,7 +112,7 @@ def encoder_source(recipe: Recipe, options: argparse.Namespace, name: str) -> tu
         )
     missing = sorted(set(used.values()) - set(there))
     if missing:
-        again = "".join(f" --{w} {getattr(options, w)}" for w in ("profile", "cohort") if getattr(options, w))
+        again = "".join(f" --{w} {getattr(options, w)}" for w in ("profile", "cohort", "like") if getattr(options, w))
         again += "".join(f" --set {shlex.quote(change)}" for change in options.set)
         commands = "".join(f"\n  python -m medssl_nb pretrain {name} --seed {seed}{again}" for seed in missing)
         raise ValueError(f"{recipe.title} is not pre-trained with these seeds in {options.runs}. Run first:{commands}")

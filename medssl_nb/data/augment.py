@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medssl_nb.precision import at_least_float32
+
 
 def random_affine(
     batch_size: int,
@@ -134,7 +136,7 @@ def random_gamma(
             "Scale it first, for example (x - x.min()) / (x.max() - x.min())."
         )
     exponent = _uniform(image, low, high, generator)
-    return _at_least_float32(image) ** exponent
+    return at_least_float32(image) ** exponent
 
 
 def jitter_intensity(
@@ -166,7 +168,7 @@ def jitter_intensity(
     for name, strength in (("brightness", brightness), ("contrast", contrast), ("noise_std", noise_std)):
         if not (0 <= strength < math.inf):
             raise ValueError(f"jitter_intensity: {name} is a strength from 0, got {strength}.")
-    bright = _at_least_float32(images) * _uniform(images, 1 - brightness, 1 + brightness, generator)
+    bright = at_least_float32(images) * _uniform(images, 1 - brightness, 1 + brightness, generator)
     mean = bright.mean(dim=tuple(range(1, images.ndim)), keepdim=True)
     jittered = bright + (bright - mean) * _uniform(images, -contrast, contrast, generator)  # strength 0: exactly as is
     if noise_std == 0:
@@ -265,10 +267,6 @@ def _check_images(images: Tensor, name: str) -> None:
         raise ValueError(
             f"{name} must be a floating-point (B, C, *S), no axis empty, got {images.dtype} {tuple(images.shape)}."
         )
-
-
-def _at_least_float32(images: Tensor) -> Tensor:
-    return images if images.dtype in (torch.float32, torch.float64) else images.float()
 
 
 def _uniform(images: Tensor, low: float, high: float, generator: torch.Generator | None) -> Tensor:

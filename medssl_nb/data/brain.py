@@ -1,8 +1,8 @@
-"""T1-weighted brain MRI of invented people: three tissues, optional lesions, and exact correspondence.
+"""Brain MRI of invented people, T1-weighted or FLAIR: three tissues, optional lesions, and exact correspondence.
 
 Each person is the MNI152 template (ICBM 2009a, nonlinear, symmetric; the copy that nilearn carries, no download) under
 a map of its own (`deformation`), with contrast, a bias field and noise of its own. As in the phantom, the same seed
-gives the same person on every machine, and the anatomy stays when grid, noise, contrast or lesions change.
+gives the same person on every machine, and the anatomy stays when grid, sequence, noise, contrast or lesions change.
 """
 
 from dataclasses import dataclass
@@ -63,8 +63,39 @@ _CENTRE_MM = np.array([0.0, -17.0, 6.0])  # middle of the brain in MNI mm: what 
 _NODES = NodeGrid((-100, -120, -100), (100, 120, 100), 10.0)
 _VOXEL_MM = 2.0
 _MAPS = ("grey", "white", "csf", "t1")
-_USUAL_CONTRAST = np.array([0.55, 0.82, 0.22])  # grey matter, white matter, CSF in a T1-weighted image
 _STEPS_PER_UNIT = 4096  # intensities are multiples of this fraction: coarser than what processors disagree about
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """How an MR sequence shows tissues and lesions.
+
+    Attributes:
+        contrast: usual intensity of grey matter, white matter and CSF.
+        contrast_sd: how much each differs from scan to scan.
+        tissue, template: weights in the image of the tissues and of the template's own T1 image.
+        core, core_sd: usual intensity of a lesion, and how much lesions differ.
+        plain: word in the facts for a lesion that is alike inside.
+        ring: what is added to the intensity in the middle of a ring lesion, and in its rim.
+    """
+
+    contrast: tuple[float, float, float]
+    contrast_sd: float
+    tissue: float
+    template: float
+    core: float
+    core_sd: float
+    plain: str
+    ring: tuple[float, float]
+
+
+_SEQUENCES = {
+    # A quarter of the template's T1 image keeps what tissues do not say, such as how bright the deep nuclei are.
+    "T1": _Sequence((0.55, 0.82, 0.22), 0.05, 0.75, 0.225, 0.28, 0.1, "dark", (0.0, 0.65)),
+    # None of it here: it would bring T1 contrast. Grey matter is a little brighter than white in every scan, hence the
+    # smaller deviation.
+    "FLAIR": _Sequence((0.62, 0.50, 0.10), 0.015, 1.0, 0.0, 0.95, 0.08, "bright", (-0.5, 0.0)),
+}
 
 
 def generate_brain(
@@ -75,8 +106,9 @@ def generate_brain(
     lesion_share: float = 0.6,
     noise: float = 0.03,
     vary_contrast: bool = True,
+    sequence: str = "T1",
 ) -> GeneratedCase:
-    """Make one person: T1-like image without skull, tissue labels, lesions.
+    """Make one person: image without skull, tissue labels, lesions.
 
     Args:
         seed: the person, a whole number from 0.
@@ -84,8 +116,10 @@ def generate_brain(
         spacing_mm: voxel size, one number or three.
         variation: how much people differ in shape, 0 (all are the template) to 1.5.
         lesion_share: probability that the person has one to three lesions in white matter, 0 to 1.
-        noise: typical standard deviation of the (Rician) noise, 0 to 1, where white matter is about 0.8.
+        noise: typical standard deviation of the (Rician) noise, 0 to 1, where white matter is about 0.8 (FLAIR: 0.5).
         vary_contrast: whether tissue intensities and their curve (gamma) differ from scan to scan.
+        sequence: "T1" (white matter bright, lesions dark) or "FLAIR" (grey matter a little brighter than white, CSF
+            nearly black, lesions bright). The same seed is the same person in both, lesions at the same places.
 
     Returns:
         The case: image float32, air near 0; label uint8, numbers of `TISSUES`, the likeliest tissue at the voxel's
@@ -94,13 +128,13 @@ def generate_brain(
     Raises:
         ValueError: an argument outside its range.
     """
-    seed, grid = checked_seed(seed), checked_grid(shape, spacing_mm)
+    seed, grid, seen = checked_seed(seed), checked_grid(shape, spacing_mm), _checked_sequence(sequence)
     lesion_share = checked_number("lesion_share", lesion_share, 0, 1, "the share of people with lesions")
     noise = checked_number("noise", noise, 0, 1, "the noise's standard deviation (white matter is about 0.8)")
     patient_map = brain_map(seed, variation)
-    scan = _random_scan(random_stream(_KIND, seed, "contrast"), bool(vary_contrast))
-    image, label, brain = _render(grid, patient_map, scan.contrast)
-    lesion, lesion_facts = _add_lesions(image, brain, grid, patient_map, seed, lesion_share)
+    scan = _random_scan(random_stream(_KIND, seed, "contrast"), seen, bool(vary_contrast))
+    image, label, brain = _render(grid, patient_map, seen, scan.contrast)
+    lesion, lesion_facts = _add_lesions(image, brain, grid, patient_map, seen, seed, lesion_share)
     image = np.clip(image, 0, None) ** scan.gamma * np.exp(scan.bias.on_axes(*grid.axes())[0])
     image = _with_noise(image, random_stream(_KIND, seed, "noise"), noise)
     image = (np.rint(image * _STEPS_PER_UNIT) / _STEPS_PER_UNIT).astype(np.float32)
@@ -123,6 +157,12 @@ def brain_map(seed: int, variation: float = 1.0) -> PatientMap:
     velocity = _NODES.noise(rng, (5, 5, 5), rms=2.5) + _NODES.noise(rng, (9, 10, 9), rms=1.4)
     displacement = flow(-variation * velocity, _NODES.step_mm)
     return PatientMap(_NODES.field(displacement), pose, _CENTRE_MM)
+
+
+def _checked_sequence(name) -> _Sequence:
+    if not (isinstance(name, str) and name in _SEQUENCES):
+        raise ValueError(f'sequence is "T1" or "FLAIR", got {name!r}.')
+    return _SEQUENCES[name]
 
 
 def tissue_at(points_mm: np.ndarray) -> np.ndarray:
@@ -190,16 +230,17 @@ class _Scan:
     bias: SplineField
 
 
-def _random_scan(rng: np.random.Generator, vary_contrast: bool) -> _Scan:
-    deviation, curve = 0.05 * bounded_normal(rng, 3), 0.25 * bounded_normal(rng)[0]
+def _random_scan(rng: np.random.Generator, seen: _Sequence, vary_contrast: bool) -> _Scan:
+    usual = np.array(seen.contrast)
+    deviation, curve = seen.contrast_sd * bounded_normal(rng, 3), 0.25 * bounded_normal(rng)[0]
     bias = random_field(rng, (-110, -110, -110), (110, 110, 110), (3, 3, 3), rms=0.1)
     if not vary_contrast:
-        return _Scan(_USUAL_CONTRAST, 1.0, bias)
-    return _Scan(_USUAL_CONTRAST + deviation, float(np.exp(curve)), bias)
+        return _Scan(usual, 1.0, bias)
+    return _Scan(usual + deviation, float(np.exp(curve)), bias)
 
 
 def _render(
-    grid: VoxelGrid, patient_map: PatientMap, contrast: np.ndarray
+    grid: VoxelGrid, patient_map: PatientMap, seen: _Sequence, contrast: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image before gamma, bias and noise, likeliest tissue, and share of brain in each voxel, all (X, Y, Z)."""
     image, brain = np.zeros(grid.shape), np.zeros(grid.shape)
@@ -208,7 +249,7 @@ def _render(
         *shares, t1 = _template_at(patient_map.on_axes(*grid.centres(slab)))
         label[slab], brain[slab] = _likeliest(np.stack(shares)), sum(shares)
         tissue = sum(share * intensity for share, intensity in zip(shares, contrast, strict=True))
-        image[slab] = 0.75 * tissue + 0.225 * t1 * brain[slab]  # a quarter of the real T1 keeps what tissues do not say
+        image[slab] = seen.tissue * tissue + seen.template * t1 * brain[slab]
     return image, label, brain
 
 
@@ -219,7 +260,9 @@ def _white_places() -> np.ndarray:
     return first + _VOXEL_MM * 2 * np.argwhere(maps[1, ::2, ::2, ::2] > 0.8)
 
 
-def _add_lesions(image, brain, grid: VoxelGrid, patient_map, seed: int, share: float) -> tuple[np.ndarray, list[dict]]:
+def _add_lesions(
+    image, brain, grid: VoxelGrid, patient_map, seen: _Sequence, seed: int, share: float
+) -> tuple[np.ndarray, list[dict]]:
     """Draw lesions into the image, in place; which voxels are at least half lesion, and each lesion's facts."""
     rng = random_stream(_KIND, seed, "lesions")
     shapes = random_lesions(
@@ -233,11 +276,12 @@ def _add_lesions(image, brain, grid: VoxelGrid, patient_map, seed: int, share: f
     )
     mask, facts = np.zeros(image.shape, bool), []
     for shape in shapes:
-        kind = "ring" if rng.random() < 0.4 else "dark"
-        core = 0.28 + 0.1 * bounded_normal(rng)[0]
+        kind = "ring" if rng.random() < 0.4 else seen.plain
+        core = seen.core + seen.core_sd * bounded_normal(rng)[0]
+        middle, rim = (core + more for more in (seen.ring if kind == "ring" else (0.0, 0.0)))
         box = grid.box_around(shape.centre_mm, shape.reach_mm)
         if image[box].size:
-            cover, wanted = _lesion_in_box(grid, box, shape, core, kind)
+            cover, wanted = _lesion_in_box(grid, box, shape, middle, rim)
             cover *= brain[box]
             image[box] += cover * (wanted - image[box])
             mask[box] |= cover >= 0.5
@@ -245,13 +289,15 @@ def _add_lesions(image, brain, grid: VoxelGrid, patient_map, seed: int, share: f
     return mask, facts
 
 
-def _lesion_in_box(grid: VoxelGrid, box, shape: LesionShape, core: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def _lesion_in_box(
+    grid: VoxelGrid, box, shape: LesionShape, middle: float, rim: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Share of each voxel of a box that the lesion fills, and the intensity it has there."""
     cover, brightness = 0.0, 0.0
     for axes in grid.sub_voxels(box):
         radius = shape.relative_radius(*axes)
         cover = cover + shape.cover(radius)
-        brightness = brightness + np.where((kind == "ring") & (radius > 0.6), core + 0.65, core)
+        brightness = brightness + np.where(radius > 0.6, rim, middle)
     return cover / 8, brightness / 8
 
 

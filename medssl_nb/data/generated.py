@@ -21,6 +21,7 @@ from medssl_nb.data.splits import Split, draw_few_shot
 _FIRST_SEED = {"train": 0, "validation": 100_000, "test": 200_000}
 _SEEDS_PER_COHORT = 1_000_000
 _CONTENTS = ("image", "label", "lesion")
+_LESION_NAMES = {0: "background", 1: "lesion"}
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class GeneratedVolume:
     content: str
     seed: int
     options: tuple[tuple[str, object], ...]
+    as_label: bool = False  # whole numbers (uint8), as `read_label_map` gives them, where the array holds True or False
 
     def __call__(self):
         import torch
         from monai.data import MetaTensor
 
         arrays = _patient(self.kind, self.seed, self.options)
-        volume = torch.from_numpy(arrays[self.content].copy())[
-            None
-        ]  # (X, Y, Z) -> (1, X, Y, Z); the cache stays as it is
+        array = arrays[self.content].copy()  # the cache stays as it is
+        volume = torch.from_numpy(array.astype(np.uint8) if self.as_label else array)[None]  # -> (1, X, Y, Z)
         return MetaTensor(volume, affine=torch.from_numpy(arrays["affine"].copy()))
 
     @property
@@ -48,18 +49,29 @@ class GeneratedVolume:
 
 
 def generated_cohort(
-    kind: str, *, train: int = 80, validation: int = 8, test: int = 20, seed: int = 0, **options
+    kind: str,
+    *,
+    train: int = 80,
+    validation: int = 8,
+    test: int = 20,
+    seed: int = 0,
+    label: str = "anatomy",
+    **options,
 ) -> Cohort:
-    """The cohort "phantom" (abdominal CT in HU) or "brain" (T1-like MRI), with `case.read("lesion")`.
+    """The cohort "phantom" (abdominal CT in HU) or "brain" (T1-like or FLAIR-like MRI), with `case.read("lesion")`.
 
     Args:
         kind: "phantom" or "brain".
         train, validation, test: number of patients in each part; asking for more adds patients, it changes none.
         seed: another number, other patients.
+        label: what `case.label()` holds: "anatomy" (organs or tissues), or "lesion" (0 background, 1 lesion; with
+            lesion_share=1 every patient has one, if the grid is not too coarse to hold it). The patients and their
+            cached files are the same.
         options: passed to `generate_phantom` or `generate_brain`: shape, spacing_mm, variation, lesion_share, ...
 
     Raises:
-        ValueError: counts that are negative or too large, an option the generator does not know or accept.
+        ValueError: counts that are negative or too large, another word for label, an option the generator does not know
+            or accept.
     """
     counts = {"train": train, "validation": validation, "test": test}
     for part, count in counts.items():
@@ -67,7 +79,10 @@ def generated_cohort(
             raise ValueError(f"{part} is a number of patients from 0 to 100000, got {count!r}.")
     if not (isinstance(seed, int) and seed >= 0):
         raise ValueError(f"seed is a whole number from 0, got {seed!r}.")
+    if label not in ("anatomy", "lesion"):
+        raise ValueError(f'label is "anatomy" or "lesion", got {label!r}.')
     generator = _generator(kind)
+    label_names = _LESION_NAMES if label == "lesion" else generator.label_names
     options = generator.checked_options(options)
     seeds = {
         f"{kind}_{part}_{i:03d}": seed * _SEEDS_PER_COHORT + _FIRST_SEED[part] + i
@@ -76,10 +91,13 @@ def generated_cohort(
     }
     frozen = tuple(sorted(options.items()))
     patient_map = _PatientMaps(kind, seeds, options["variation"])
-    cases = {name: _case(generator, name, number, frozen, options["variation"]) for name, number in seeds.items()}
+    cases = {
+        name: _case(generator, name, number, frozen, options["variation"], label_names)
+        for name, number in seeds.items()
+    }
     parts = {part: tuple(name for name in seeds if f"_{part}_" in name) for part in counts}
     split = Split(**parts, few_shot=draw_few_shot(parts["train"]))
-    return Cohort(kind, generator.modality, cases, split, generator.label_names, patient_map=patient_map)
+    return Cohort(kind, generator.modality, cases, split, label_names, patient_map=patient_map)
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ class _Generator:
         if strangers:
             raise ValueError(
                 f"the {self.kind} cohort has no option {strangers[0]!r}; "
-                f"it has train, validation, test, seed, {', '.join(known)}."
+                f"it has train, validation, test, seed, label, {', '.join(known)}."
             )
         return {name: _plain(options.get(name, default)) for name, default in known.items()}
 
@@ -164,10 +182,12 @@ class _Landmarks(Mapping):
         return len(_generator(self._of[0]).landmarks)
 
 
-def _case(generator: _Generator, name: str, seed: int, options: tuple, variation: float) -> Case:
+def _case(generator: _Generator, name: str, seed: int, options: tuple, variation: float, label_names: dict) -> Case:
     volumes = {content: GeneratedVolume(generator.kind, content, seed, options) for content in _CONTENTS}
+    if label_names is _LESION_NAMES:
+        volumes["label"] = GeneratedVolume(generator.kind, "lesion", seed, options, as_label=True)
     landmarks = _Landmarks(generator.kind, seed, variation)
-    return Case(name, name, generator.modality, volumes, generator.label_names, landmarks_mm=landmarks)
+    return Case(name, name, generator.modality, volumes, label_names, landmarks_mm=landmarks)
 
 
 @lru_cache(maxsize=256)

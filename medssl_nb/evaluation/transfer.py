@@ -45,8 +45,14 @@ class TransferSettings:
         learning_rate: of AdamW, the highest of the one-cycle schedule (`torch.optim.lr_scheduler.OneCycleLR`).
         encoder_learning_rate: the same for the encoder; None: as `learning_rate`.
         weight_decay: of AdamW.
+        clip_norm: gradients longer than this, all parameters together, are shortened to it; None: as they are. A
+            guard against single wild steps; most gradients are shorter than 1.
         cross_entropy: weight of the cross-entropy beside the Dice loss of the organs. A large one lets a short run
             settle on "nearly all is background" and miss an organ for good.
+        class_balance: a class that fills the share f of the labelled cases weighs f ** -class_balance in the
+            cross-entropy (the weights of all classes average 1): 0 all alike, 1 rare ones most. The Dice loss hardly
+            pulls at an organ whose probability has sunk. Where runs lose an organ, 0.5 may bring it back; where they do
+            not, it costs a little, since organs are drawn too large at first. Choose on validation.
         evaluate_at: steps after which the validation cases are predicted, rising, the last one `steps`.
         freeze_encoder: train only what `Segmenter` adds.
         foreground: share of the crops that lie around a labelled voxel (an organ is drawn first, then a voxel of it, so
@@ -67,7 +73,9 @@ class TransferSettings:
     learning_rate: float = 1e-2
     encoder_learning_rate: float | None = None
     weight_decay: float = 1e-2
+    clip_norm: float | None = None
     cross_entropy: float = 0.3
+    class_balance: float = 0.0
     evaluate_at: tuple[int, ...] = (15, 30, 60)
     freeze_encoder: bool = False
     foreground: float = 0.5
@@ -105,6 +113,10 @@ def _check_settings(s: TransferSettings) -> None:
             "learning rates lie above 0, weight_decay and cross_entropy count from 0, got "
             f"{rates} and {weights}; to keep the encoder as it is, say freeze_encoder=True."
         )
+    if s.clip_norm is not None and not 0 < s.clip_norm < math.inf:
+        raise ValueError(f"clip_norm is a length above 0, or None to clip nothing; got {s.clip_norm}.")
+    if not 0 <= s.class_balance <= 2:
+        raise ValueError(f"class_balance is a power from 0 (all classes alike) to 2, got {s.class_balance}.")
     if not (0 <= s.foreground <= 1 and 0 <= s.overlap < 1):
         raise ValueError(f"foreground lies in [0, 1] and overlap in [0, 1), got {s.foreground} and {s.overlap}.")
     if s.undrawn not in ("unknown", "background"):
@@ -273,7 +285,8 @@ def _trained(encoder, labelled, validation, volumes: "_Volumes", settings, seed:
         _seed_all(_number("head", *key), device)
         network = Segmenter(copy.deepcopy(encoder), len(volumes.names)).to(device)
         optimiser, schedule = _optimiser(network, settings)
-        loss_function = _loss_function(settings)
+        class_maps = [volumes.classes(case) for case in labelled]
+        loss_function = _loss_function(settings, class_maps, len(volumes.names)).to(device)
         curve, best, kept = [], -1.0, None
         for step in range(1, settings.steps + 1):
             _seed_all(_number("step", *key, step), device)  # for dropout, should the encoder have some
@@ -286,6 +299,8 @@ def _trained(encoder, labelled, validation, volumes: "_Volumes", settings, seed:
                 raise ValueError(f"the loss is {loss.item()} at step {step}; lower learning_rate, look at the images.")
             optimiser.zero_grad()
             loss.backward()
+            if settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
             optimiser.step()
             schedule.step()
             if step in settings.evaluate_at:
@@ -316,12 +331,26 @@ def merge_undrawn(logits: Tensor, drawn: Tensor) -> Tensor:
     return torch.cat([background, logits.masked_fill(missing, -1e4)[:, 1:]], dim=1)  # exp(-1e4) is 0
 
 
-def _loss_function(settings: TransferSettings) -> nn.Module:
+def _loss_function(settings: TransferSettings, class_maps: Sequence[Tensor], classes: int) -> nn.Module:
+    """Dice of the organs + weighted cross-entropy; `class_maps` of the labelled cases say how frequent classes are."""
     from monai.losses import DiceCELoss
 
-    return DiceCELoss(
+    loss = DiceCELoss(
         softmax=True, to_onehot_y=True, include_background=False, batch=True, lambda_ce=settings.cross_entropy
     )
+    if settings.class_balance > 0:  # not DiceCELoss(weight=...): that one weighs the Dice losses as well
+        loss.cross_entropy.weight = _class_weights(class_maps, classes, settings.class_balance)
+    return loss
+
+
+def _class_weights(class_maps: Sequence[Tensor], classes: int, power: float) -> Tensor:
+    """Weights (K,) proportional to share ** -power, 1 on average; a class that is nowhere has 1 and no say."""
+    counts = sum(torch.bincount(one.flatten().long(), minlength=classes) for one in class_maps).double()
+    there = counts > 0
+    weights = torch.ones_like(counts)
+    weights[there] = (counts[there] / counts.sum()) ** -power
+    weights[there] /= weights[there].mean()
+    return weights.float()
 
 
 def _optimiser(network: Segmenter, settings: TransferSettings):

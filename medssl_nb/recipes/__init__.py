@@ -12,7 +12,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -20,8 +20,10 @@ FOLDER = Path(__file__).parent
 METHODS = {
     "masked_autoencoding": "medssl_nb.methods.baselines:MaskedAutoencoding",
     "view_contrast": "medssl_nb.methods.baselines:ViewContrast",
+    "adaptive_masking": "medssl_nb.methods.adaptive_masking:AdaptiveMasking",
 }
 _SECTIONS = ("cohort", "encoder", "task", "pretraining", "transfer")
+_PROTOCOL = ("cohort", "encoder", "pretraining", "transfer")  # what one recipe may lend to another
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Recipe:
 
     Attributes:
         name, profile: "masked_autoencoding", "demo".
+        like: title of the recipe that lent its protocol, None if it is this recipe's own.
         about: one sentence.
         method: a name of `METHODS`, or "none" for no pre-training.
         cohort, encoder, task: as in the file.
@@ -50,11 +53,12 @@ class Recipe:
     labelled: tuple[int | str, ...]
     draws: int
     seeds: tuple[int, ...]
+    like: str | None = None
 
     @property
     def title(self) -> str:
-        """ "masked_autoencoding.demo"."""
-        return f"{self.name}.{self.profile}"
+        """ "masked_autoencoding.demo", with "-like-OTHER" if the protocol is another recipe's."""
+        return f"{self.name}.{self.profile}" + (f"-like-{self.like}" if self.like else "")
 
     def open_cohort(self):
         """The cohort of this recipe."""
@@ -97,7 +101,11 @@ def recipe_names(profile: str | None = None) -> list[str]:
 
 
 def load_recipe(
-    name: str, profile: str | None = None, changes: Sequence[str] = (), cohort: str | None = None
+    name: str,
+    profile: str | None = None,
+    changes: Sequence[str] = (),
+    cohort: str | None = None,
+    like: str | None = None,
 ) -> Recipe:
     """Read a recipe.
 
@@ -107,21 +115,33 @@ def load_recipe(
         profile: "demo" or "full"; None: from the name, else from `MEDSSL_PROFILE`, else "demo".
         changes: "pretraining.steps=500" and the like, applied to the file's contents; values are written as in TOML.
         cohort: another cohort than the recipe's: a name, or a folder.
+        like: another recipe whose protocol is taken: its cohort, encoder, pre-training and transfer. What stays is the
+            method with its task, so that both can be compared.
 
     Raises:
         ValueError: no such recipe, a section or setting that does not exist, a value that does not fit.
     """
     path = _find(name, profile)
     title, _, of_profile = path.stem.partition(".")
-    try:
-        contents = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"recipe {path.name} is not valid TOML: {error}.") from None
+    contents = _contents(path)
+    lender = None if like is None else _find(like, profile)
+    if lender is None or lender == path:
+        like = None
+    else:
+        like, lent = lender.stem.partition(".")[0], _contents(lender)
+        contents |= {section: lent[section] for section in _PROTOCOL if section in lent}
     if cohort is not None and cohort != contents.get("cohort", {}).get("name"):
         contents["cohort"] = {"name": cohort}
     for change in changes:
         _apply(contents, change)
-    return _recipe(title, of_profile or "own", contents)
+    return replace(_recipe(title, of_profile or "own", contents), like=like)
+
+
+def _contents(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe {path.name} is not valid TOML: {error}.") from None
 
 
 def _find(name: str, profile: str | None) -> Path:

@@ -5,7 +5,7 @@ from medssl_nb.lazy import lazy_exports
 _EXPORTS = {
     "averages": ("ema_update",),
     "checkpoints": ("read_checkpoint", "read_history"),
-    "gathering": ("gather",),
+    "gathering": ("gather", "pooled_mean"),
     "loop": ("NonFiniteLoss", "StepRecord", "pretrain"),
     "losses": ("info_nce_loss", "masked_reconstruction_loss", "reconstruction_error"),
     "memory": ("MemoryEstimate", "estimate_memory"),

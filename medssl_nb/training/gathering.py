@@ -24,6 +24,24 @@ def gather(samples: Tensor) -> Tensor:
     return _Gather.apply(samples)
 
 
+def pooled_mean(mean: Tensor, count: Tensor) -> Tensor:
+    """This process's part of a mean over the samples of all processes; with one process, `mean` itself.
+
+    Where processes count different numbers of samples (hidden patches, say), the average of their means is not the mean
+    of all. Averaged over the processes, what this returns is: mean * count * processes / total count.
+
+    Args:
+        mean: of this process's samples.
+        count: how many there were.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return mean
+    count = count.to(torch.float64)
+    total = count.clone()
+    dist.all_reduce(total)
+    return mean * (count * dist.get_world_size() / total.clamp(min=1)).to(mean.dtype)
+
+
 class _Gather(torch.autograd.Function):
     """Samples of all processes forward; backward, the sum over processes of the gradients of our own samples."""
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medssl_nb.precision import at_least_float32
+
 
 def reconstruction_error(
     prediction: Tensor, target: Tensor, kind: Literal["l2", "l1"] = "l2", normalize_target: bool = False
@@ -31,7 +33,7 @@ def reconstruction_error(
         )
     if kind not in ("l2", "l1"):
         raise ValueError(f'kind is "l2" or "l1", got {kind!r}.')
-    prediction, target = _at_least_float32(prediction), _at_least_float32(target.detach())
+    prediction, target = at_least_float32(prediction), at_least_float32(target.detach())
     if normalize_target:
         if target.shape[-1] < 2:
             raise ValueError(f"normalize_target needs at least 2 values in a patch, got V = {target.shape[-1]}.")
@@ -55,7 +57,7 @@ def masked_reconstruction_loss(errors: Tensor, mask: Tensor) -> Tensor:
         raise ValueError(f"errors and mask are (B, N) and alike, got {tuple(errors.shape)} and {tuple(mask.shape)}.")
     if mask.dtype != torch.bool:
         raise ValueError(f"mask is a bool tensor, True = hidden; got {mask.dtype}.")
-    hidden = torch.where(mask, _at_least_float32(errors), 0.0)
+    hidden = torch.where(mask, at_least_float32(errors), 0.0)
     return hidden.sum() / mask.sum().clamp(min=1)
 
 
@@ -91,7 +93,7 @@ def info_nce_loss(
     elif labels.shape != (size,):
         raise ValueError(f"labels are one whole number for each of {size} samples, got shape {tuple(labels.shape)}.")
     with torch.autocast(embeddings_a.device.type, enabled=False):
-        z = F.normalize(_at_least_float32(torch.cat([embeddings_a, embeddings_b])), dim=1)  # (2B, D)
+        z = F.normalize(at_least_float32(torch.cat([embeddings_a, embeddings_b])), dim=1)  # (2B, D)
         itself = torch.eye(2 * size, dtype=torch.bool, device=z.device)
         similarity = (z @ z.T / temperature).masked_fill(itself, -torch.inf)  # (2B, 2B)
         log_share = similarity - similarity.logsumexp(dim=1, keepdim=True)
@@ -99,7 +101,3 @@ def info_nce_loss(
         positive = (both[:, None] == both[None, :]) & ~itself
         per_sample = log_share.masked_fill(~positive, 0).sum(1) / positive.sum(1)
         return -per_sample.mean()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()

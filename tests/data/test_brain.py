@@ -1,4 +1,4 @@
-"""The brain cohort: MNI anatomy, T1 contrast, exact correspondence, the same person everywhere."""
+"""The brain cohort: MNI anatomy, T1 and FLAIR contrast, exact correspondence, the same person everywhere."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from medssl_nb.data import brain, phantom, voxel_to_mm
+from medssl_nb.data import brain, mm_to_voxel, phantom, voxel_to_mm
 from medssl_nb.data.brain import LANDMARKS, TISSUES, brain_map, generate_brain, tissue_at
 
 SMALL = {"shape": (40, 46, 36), "spacing_mm": 4.2}
@@ -56,6 +56,46 @@ def test_t1_contrast(cases):
     }
     assert {case.facts["gamma"] for case in fixed} == {1.0}
     assert len({case.facts["gamma"] for case in cases}) == len(cases)
+
+
+def test_flair_contrast():
+    for seed in range(8):
+        case = generate_brain(seed, sequence="FLAIR", noise=0, lesion_share=0, **SMALL)
+        flat = case.image ** (1 / case.facts["gamma"])
+        csf, grey, white = (
+            np.median(flat[case.label == NUMBER[name]]) for name in ("CSF", "grey matter", "white matter")
+        )
+        assert csf + 0.2 < white < grey < white + 0.2
+        contrast = case.facts["contrast"]
+        assert 0 < contrast["CSF"] < 0.2 and contrast["grey matter"] - contrast["white matter"] > 0.04
+    fixed = generate_brain(0, sequence="FLAIR", vary_contrast=False, **SMALL).facts
+    assert fixed["contrast"] == {"grey matter": 0.62, "white matter": 0.5, "CSF": 0.1} and fixed["gamma"] == 1
+
+
+def test_both_sequences_show_the_same_person():
+    for seed in range(4):
+        t1, flair = (generate_brain(seed, sequence=name, lesion_share=1, **SMALL) for name in ("T1", "FLAIR"))
+        assert np.array_equal(generate_brain(seed, lesion_share=1, **SMALL).image, t1.image)
+        assert np.array_equal(flair.label, t1.label) and np.array_equal(flair.lesion, t1.lesion)
+        assert flair.facts["gamma"] == t1.facts["gamma"]
+        for one, other in zip(flair.facts["lesions"], t1.facts["lesions"], strict=True):
+            assert {**one, "kind": None} == {**other, "kind": None}
+            assert (one["kind"], other["kind"]) in {("ring", "ring"), ("bright", "dark")}
+
+
+def test_flair_lesions_are_bright_and_rings_darker_in_the_middle():
+    plain = {"sequence": "FLAIR", "noise": 0, "vary_contrast": False, "shape": (48, 56, 44), "spacing_mm": 3.4}
+    middles = {"bright": [], "ring": []}
+    for seed in range(16):
+        case, healthy = (generate_brain(seed, lesion_share=share, **plain) for share in (1, 0))
+        change = (case.image - healthy.image)[case.lesion]
+        assert len(change) == 0 or np.quantile(change, 0.8) > 0.2
+        for fact in case.facts["lesions"]:
+            voxel = np.rint(mm_to_voxel(case.affine, [fact["centre_mm"]])[0]).astype(int)
+            if fact["radius_mm"] > 8 and all(0 <= v < n for v, n in zip(voxel, case.image.shape, strict=True)):
+                middles[fact["kind"]].append(case.image[tuple(voxel)] / np.median(healthy.image[healthy.label == 2]))
+    assert len(middles["bright"]) > 2 and len(middles["ring"]) > 2
+    assert min(middles["bright"]) > 1.4 and max(middles["ring"]) < 1.4 and 0.6 < np.mean(middles["ring"]) < 1.2
 
 
 def test_template_is_mni_space():
@@ -165,6 +205,8 @@ def test_the_same_person_in_every_process_without_importing_nilearn_again():
         ({"variation": 2}, "variation is how much"),
         ({"lesion_share": -0.1}, "lesion_share is the share"),
         ({"noise": 1.5}, "noise is the noise"),
+        ({"sequence": "T2"}, 'sequence is "T1" or "FLAIR", got \'T2\''),
+        ({"sequence": ["T1"]}, r"got \['T1'\]"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, words):

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from medssl_nb.data import generated, load_cohort, mm_to_voxel, voxel_to_mm
 
@@ -31,6 +32,37 @@ def test_parts_and_volumes(cohort):
     assert np.isfinite(case.normalised().numpy()).all()
     with pytest.raises(ValueError, match="comes without labels"):
         cohort.unlabelled[0].label()
+
+
+def test_lesions_can_be_the_label(cohort):
+    options = {"train": 1, "validation": 0, "test": 0, "lesion_share": 1.0, **SMALL[cohort.name]}
+    anatomy, lesions = (load_cohort(cohort.name, label=word, **options) for word in ("anatomy", "lesion"))
+    case = lesions.train[0]
+    label, lesion = case.label(), case.read("lesion")
+    assert label.dtype == torch.uint8 and label.shape == lesion.shape and lesion.dtype == torch.bool
+    assert label.any() and torch.equal(label.bool().as_tensor(), lesion.as_tensor())
+    assert np.array_equal(label.affine, case.image().affine)
+    assert lesions.label_names == case.label_names == {0: "background", 1: "lesion"}
+    assert anatomy.label_names == anatomy.train[0].label_names == cohort.label_names
+    assert torch.equal(anatomy.train[0].image().as_tensor(), case.image().as_tensor())
+    assert anatomy.train[0].label().max() > 1
+    assert case.without_labels().available == ("image",)
+    assert len(lesions.correspondence(anatomy.train[0], case, [[8, 8, 8]])) == 1  # the same patients
+
+
+def test_both_labels_come_from_one_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path))
+    generated._patient.cache_clear()
+    for word in ("anatomy", "lesion"):
+        cohort = load_cohort("phantom", train=1, validation=0, test=0, label=word, seed=78, **SMALL["phantom"])
+        cohort.train[0].label()
+    assert len(list((tmp_path / "generated").rglob("*.npz"))) == 1
+
+
+def test_a_brain_may_be_seen_in_flair():
+    options = {"train": 1, "validation": 0, "test": 0, **SMALL["brain"]}
+    t1, flair = (load_cohort("brain", sequence=name, **options).train[0] for name in ("T1", "FLAIR"))
+    assert np.array_equal(flair.label(), t1.label()) and not np.array_equal(flair.image(), t1.image())
 
 
 def test_more_patients_change_none_and_seeds_change_all(cohort):
@@ -91,7 +123,9 @@ def test_the_caller_cannot_spoil_the_cache(cohort):
     [
         ({"train": -1}, "train is a number of patients"),
         ({"seed": -3}, "seed is a whole number"),
-        ({"colour": 1}, "has no option 'colour'; it has train, validation"),
+        ({"colour": 1}, "has no option 'colour'; it has train, validation, test, seed, label, shape"),
+        ({"sequence": "FLAIR"}, "the phantom cohort has no option 'sequence'"),
+        ({"label": "tumour"}, 'label is "anatomy" or "lesion", got \'tumour\''),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, words):

@@ -320,6 +320,60 @@ def test_the_encoder_may_learn_at_a_rate_of_its_own():
         assert [len(group["params"]) for group in optimiser.param_groups] == [2, 6]
 
 
+@pytest.mark.parametrize("clip_norm", [None, 1e-2])
+def test_long_gradients_are_shortened_all_together(monkeypatch, clip_norm):
+    steps = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, *args, **options):
+            weights = [p for group in self.param_groups for p in group["params"]]
+            steps.append([p.grad.flatten().clone() for p in weights if p.grad is not None])
+            return super().step(*args, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    boxes, settings = cohort(), replace(QUICK, clip_norm=clip_norm)
+    transfer.train_segmenter(TinyEncoder(), boxes.few_shot(1), boxes.validation, NAMES, settings)
+    lengths = [torch.cat(grads).norm().item() for grads in steps]
+    assert len(lengths) == QUICK.steps
+    if clip_norm is None:
+        assert min(lengths) > 0.05
+    else:
+        assert lengths == pytest.approx([clip_norm] * QUICK.steps, rel=1e-3)
+
+
+def test_rare_classes_weigh_more():
+    maps = [torch.tensor([0] * 40 + [1] * 10), torch.tensor([0] * 35 + [1] * 10 + [2] * 5).view(1, 5, 10)]
+    for power, wanted in ((0.5, [0.440554, 0.853128, 1.706256]), (1.0, [12 / 79, 45 / 79, 180 / 79])):
+        assert transfer._class_weights(maps, 3, power).tolist() == pytest.approx(wanted, abs=3e-4)
+    missing = transfer._class_weights(maps[:1], 3, 0.5)  # shares 0.8 and 0.2: weights 1 to 2
+    assert missing.tolist() == pytest.approx([2 / 3, 4 / 3, 1])
+
+
+def test_class_balance_weighs_the_cross_entropy_and_leaves_dice_alone():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, 4, generator=generator)
+    target = torch.randint(0, 3, (2, 1, 4, 4, 4), generator=generator)
+    weight = transfer._class_weights([target[0]], 3, 2.0)
+    found = {}
+    for power in (0.0, 2.0):
+        loss = transfer._loss_function(replace(QUICK, class_balance=power, cross_entropy=0.7), [target[0]], 3)
+        found[power] = loss(logits, target)
+    plain, weighted = (nn.functional.cross_entropy(logits, target[:, 0], w) for w in (None, weight))
+    torch.testing.assert_close(found[2.0] - found[0.0], 0.7 * (weighted - plain))
+    probability, truth = logits.softmax(1)[:, 1:], torch.stack([target[:, 0] == c for c in (1, 2)], 1).float()
+    overlap, size = (probability * truth).sum((0, 2, 3, 4)), (probability + truth).sum((0, 2, 3, 4))
+    torch.testing.assert_close(found[0.0] - 0.7 * plain, (1 - 2 * overlap / size).mean())
+
+
+def test_class_balance_reaches_the_training():
+    boxes, heads = cohort(), []
+    for power in (0.0, 1.0):
+        settings = replace(QUICK, class_balance=power)
+        trained = transfer.train_segmenter(TinyEncoder(), boxes.few_shot(1), boxes.validation, NAMES, settings)
+        heads.append(trained.network.head.conv.weight)
+    assert not torch.equal(*heads)
+
+
 def test_a_frozen_moving_average_is_not_fine_tuned_by_mistake():
     teacher = TinyEncoder().requires_grad_(False)
     with pytest.raises(ValueError, match=r"requires_grad=False.*freeze_encoder=True"):
@@ -565,6 +619,10 @@ def test_settings_go_through_json_and_back():
         ({"encoder_learning_rate": 0.0}, "freeze_encoder=True"),
         ({"weight_decay": -1.0}, "weight_decay and cross_entropy count from 0"),
         ({"cross_entropy": -1.0}, "cross_entropy count from 0"),
+        ({"clip_norm": 0.0}, "clip_norm is a length above 0, or None to clip nothing; got 0.0"),
+        ({"clip_norm": float("nan")}, "clip_norm is a length above 0"),
+        ({"class_balance": -0.5}, "class_balance is a power from 0 .* got -0.5"),
+        ({"class_balance": 3.0}, "to 2, got 3.0"),
         ({"foreground": 1.5}, r"foreground lies in \[0, 1\]"),
         ({"overlap": 1.0}, r"overlap in \[0, 1\)"),
         ({"undrawn": "absent"}, "got 'absent'"),
