@@ -38,6 +38,7 @@ ARMS = {
     "+ CCL": ("mps", "amr", "rrl", "ccl"),
 }
 MASKS = 4  # random masks of each test crop
+CLUSTERS = 8  # of the frozen tokens
 
 
 def main(words: list[str] | None = None) -> None:
@@ -45,7 +46,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablation_adaptive_masking"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args(words)
     runs, recipe = [], load_recipe("adaptive_masking", "demo", options.set)
@@ -72,12 +73,16 @@ def main(words: list[str] | None = None) -> None:
 
 
 def trained(arm: str, seed: int, cohort, options):
-    """The task with one arm's parts, trained, or loaded if it was trained before."""
+    """The task with one arm's parts, trained, or loaded if it was trained before.
+
+    The first arm is the recipe simmim, the last is adaptive_masking; their runs lie where `transfer` looks for them.
+    """
     parts = ", ".join(f'"{part}"' for part in ARMS[arm])
     changes = [*options.set, f"task.parts=[{parts}]", f"pretraining.seed={seed}"]
-    recipe = load_recipe("adaptive_masking", "demo", changes)
+    recipe = load_recipe("adaptive_masking" if ARMS[arm] else "simmim", "demo", changes)
     task = recipe.make_task(seed)
-    folder = run_folder(options.runs / "-".join(("parts", *ARMS[arm])), recipe, seed)
+    between = arm not in (list(ARMS)[0], list(ARMS)[-1])
+    folder = run_folder(options.runs / "parts" / "-".join(ARMS[arm]) if between else options.runs, recipe, seed)
     for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
         pass
     return task.eval()
@@ -117,10 +122,9 @@ def scores(task, judged: dict[str, torch.Tensor]) -> dict[str, float]:
         errors = reconstruction_error(task.encoder(volume, mask)["prediction"], target)
         by_mask.append(errors_by_category(errors, mask, truth))
     tokens = torch.nn.functional.normalize(task.encoder.encode(volume), dim=-1)
-    generator = torch.Generator().manual_seed(0)
-    labels = kmeans(tokens, task.clusters, valid=core, generator=generator).labels
+    labels = kmeans(tokens, CLUSTERS, valid=core, generator=torch.Generator().manual_seed(0)).labels
     peak = patch_features(volume, task.encoder.patch_size, "peak", standardize=False)[..., 0]
-    found = selection_scores(lesion_category(labels, task.clusters, scores=peak), truth, core)
+    found = selection_scores(lesion_category(labels, CLUSTERS, scores=peak), truth, core)
     errors = {f"{name}_error": float(np.mean([one[name] for one in by_mask])) for name in ("lesion", "background")}
     return {**errors, "token_lift": found["lift"], "token_recall": found["recall"]}
 

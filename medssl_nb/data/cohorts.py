@@ -174,6 +174,8 @@ def load_cohort(name: str | os.PathLike, **options) -> Cohort:
     - "phantom", "brain": generated, no download. Options: see `medssl_nb.data.generated.generated_cohort`.
     - "hippocampus", "headneck_ct", "torso", "ms_lesions": real; looked for in the folders of `MEDSSL_DATA`, then in
       the cache.
+    - any other data set of `data_scripts/README.md` that is arranged as a cohort, by its folder's name
+      ("msd_brain_tumour"): looked for in the same places.
     - a path: `imagesTr/`, `labelsTr/`, `imagesTs/` and, if there are, `dataset.json` and `splits.json`. Options: see
       `medssl_nb.data.folders.folder_cohort`.
 
@@ -192,6 +194,10 @@ def load_cohort(name: str | os.PathLike, **options) -> Cohort:
         if folder is None:
             raise FileNotFoundError(_how_to_get(str(name)))
         return getattr(real, str(name))(folder, **options)
+    if folder := _fetched(str(name)):
+        from medssl_nb.data.folders import folder_cohort
+
+        return folder_cohort(folder, name=str(name), **options)
     if Path(name).is_dir():
         from medssl_nb.data.folders import folder_cohort
 
@@ -199,6 +205,17 @@ def load_cohort(name: str | os.PathLike, **options) -> Cohort:
     if os.sep in str(name) or str(name).startswith((".", "~")):
         raise FileNotFoundError(f"{name} is not a folder; a cohort of your own is a folder with imagesTr/ in it.")
     raise ValueError(f"no cohort {str(name)!r}: choose {', '.join((*GENERATED, *REAL))}, or give a folder.")
+
+
+def _fetched(name: str) -> Path | None:
+    """The folder of a data set of the catalogue that is no cohort of its own; FileNotFoundError if it is not here."""
+    from medssl_nb.data.catalogue import DATA_SETS
+
+    if not any(name == row.folder and row.arrangement != "as it is" for row in DATA_SETS):
+        return None
+    if (folder := find_dataset(name)) is None:
+        raise FileNotFoundError(_how_to_get(name))
+    return folder
 
 
 def _how_to_get(name: str) -> str:

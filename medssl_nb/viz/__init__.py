@@ -9,6 +9,13 @@ from medssl_nb.viz.curves import (
     show_transfer_curves,
     transfer_curves_png,
 )
+from medssl_nb.viz.patches import (
+    patch_map,
+    patch_scatter_png,
+    ratio_curve_png,
+    show_patch_scatter,
+    show_ratio_curve,
+)
 from medssl_nb.viz.planes import axial_view, coronal_view, sagittal_view, slice_view
 from medssl_nb.viz.slices import planes_png, show_planes, show_row, show_slice
 from medssl_nb.viz.windows import CT_WINDOWS, apply_window, window_range
@@ -23,11 +30,16 @@ __all__ = [
     "few_label_png",
     "label_colour",
     "losses_png",
+    "patch_map",
+    "patch_scatter_png",
     "planes_png",
+    "ratio_curve_png",
     "sagittal_view",
     "show_few_label",
     "show_losses",
+    "show_patch_scatter",
     "show_planes",
+    "show_ratio_curve",
     "show_row",
     "show_slice",
     "show_transfer_curves",

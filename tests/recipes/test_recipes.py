@@ -9,7 +9,8 @@ TITLES = recipe_names()
 
 
 def test_every_method_has_both_profiles():
-    assert {f"{name}.{profile}" for name in (*METHODS, "random") for profile in ("demo", "full")} == set(TITLES)
+    names = (*METHODS, "random", "simmim")  # simmim is adaptive_masking without its parts
+    assert {f"{name}.{profile}" for name in names for profile in ("demo", "full")} == set(TITLES)
     assert recipe_names("demo") == [title for title in TITLES if title.endswith(".demo")]
 
 
@@ -29,11 +30,35 @@ def test_every_recipe_builds_what_it_says(title):
         assert all(side % 8 == 0 for side in recipe.pretraining.crop)
 
 
+BASELINES = ("masked_autoencoding", "random", "view_contrast")
+
+
 def test_the_demo_recipes_share_one_protocol():
-    demos = [load_recipe(title) for title in recipe_names("demo")]
+    demos = [load_recipe(title, "demo") for title in BASELINES]
     assert len({str(r.transfer) for r in demos}) == 1
     assert len({str(r.cohort) for r in demos}) == 1
     assert len({str(r.encoder) for r in demos}) == 1
+
+
+@pytest.mark.parametrize("profile", ["demo", "full"])
+def test_simmim_differs_from_adaptive_masking_in_its_parts_alone(profile):
+    ours, plain = (load_recipe(name, profile) for name in ("adaptive_masking", "simmim"))
+    for section in ("cohort", "encoder", "pretraining", "transfer", "labelled", "draws", "seeds"):
+        assert getattr(ours, section) == getattr(plain, section)
+    assert plain.task == {"parts": [], "foreground": ours.task["foreground"]}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_recipe_may_take_the_protocol_of_another(name):
+    ours, lent = load_recipe("adaptive_masking.demo"), load_recipe(name, "demo", like="adaptive_masking")
+    assert lent.title == f"{name}.demo-like-adaptive_masking"
+    assert (lent.name, lent.method, lent.task) == (name, (own := load_recipe(name, "demo")).method, own.task)
+    for section in ("cohort", "encoder", "transfer", "labelled", "draws", "seeds"):
+        assert getattr(lent, section) == getattr(ours, section)
+    assert lent.pretraining == (None if name == "random" else ours.pretraining)
+    changed = load_recipe(name, "demo", ["transfer.draws=1"], "hippocampus", like="adaptive_masking")
+    assert (changed.draws, changed.cohort) == (1, {"name": "hippocampus"})
+    assert load_recipe(name, "demo", like=name).title == f"{name}.demo"
 
 
 def test_weights_follow_the_seed_and_leave_the_global_generator_alone():

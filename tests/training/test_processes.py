@@ -19,6 +19,7 @@ from torch import nn
 from medssl_nb.training import NonFiniteLoss, PretextTask, Profile, gather, info_nce_loss, pretrain, read_history
 
 STEPS, BATCH = 4, 4
+KINDS = ("masked", "contrast", "adaptive")
 # Adam divides by the gradient's size, so that the rounding of a small one moves its weight; see the test in float64.
 ROUNDING = {"rtol": 1e-5, "atol": 1e-4}
 
@@ -38,10 +39,15 @@ def settings(**changes):
 
 def make_task(kind, double=False):
     """A baseline, reproducibly initialised; in float64, so that agreement is not a question of rounding, if wanted."""
+    from medssl_nb.methods.adaptive_masking import AdaptiveMasking
     from medssl_nb.methods.baselines import MaskedAutoencoding, ViewContrast
     from medssl_nb.networks import build_encoder
 
-    method = {"masked": MaskedAutoencoding, "contrast": ViewContrast}[kind]
+    method = {"masked": MaskedAutoencoding, "contrast": ViewContrast, "adaptive": AdaptiveMasking}[kind]
+    network = {"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"}
+    if kind == "adaptive":
+        network = {"network": "MaskedPatchTransformer", "volume_size": [16, 16, 16], "patch_size": 4}
+        network |= {"hidden_size": 12, "layers": 1, "heads": 2, "mlp_size": 16}
 
     class Double(method):
         def views(self, volumes, generator):
@@ -50,8 +56,9 @@ def make_task(kind, double=False):
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        encoder = build_encoder({"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"})
-        return Double(encoder).double() if double else method(encoder)
+        encoder = build_encoder(network)
+        options = {"foreground": "above minimum"} if kind == "adaptive" else {}  # patients hide different numbers
+        return Double(encoder, **options).double() if double else method(encoder, **options)
 
 
 class Light(PretextTask):
@@ -160,7 +167,7 @@ def main(folder, which):
     found = {"light": share_light()}
     if which == "all":
         found |= {"gathering": check_gathering(rank), "refusals": refusals()}
-        for kind in ("masked", "contrast"):
+        for kind in KINDS:
             found[kind] = run(make_task(kind), folder=folder / kind)
             found[f"{kind} double"] = run(make_task(kind, double=True))
             found[f"{kind} half"] = run(make_task(kind), folder=folder / f"{kind} half", until=2)
@@ -218,7 +225,7 @@ def test_one_process_gathers_nothing():
     assert gather(samples) is samples
 
 
-@pytest.mark.parametrize("kind", ["masked", "contrast"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one_does(kind, by_torchrun):
     for found in by_torchrun:
         assert found[kind]["losses"] == pytest.approx(alone(kind)["losses"], rel=1e-5)
@@ -226,7 +233,7 @@ def test_two_processes_train_as_one_does(kind, by_torchrun):
     torch.testing.assert_close(by_torchrun[0][kind]["weights"], by_torchrun[1][kind]["weights"], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["masked", "contrast"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_but_rounding_is_different(kind, by_torchrun):
     one, two = alone(kind, double=True), by_torchrun[0][f"{kind} double"]
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-10, atol=1e-12)
@@ -237,7 +244,7 @@ def test_two_parts_train_as_two_processes_do(by_torchrun):
     torch.testing.assert_close(parts["weights"], by_torchrun[0]["masked double"]["weights"], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["masked", "contrast"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_process_goes_on_where_two_stopped(kind, by_torchrun, torchrun_folder):
     folder = torchrun_folder / f"{kind} half"
     task = make_task(kind)

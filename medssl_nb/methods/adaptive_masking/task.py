@@ -25,6 +25,7 @@ from medssl_nb.training.losses import masked_reconstruction_loss
 from medssl_nb.training.task import PretextTask, Views
 
 PARTS = ("mps", "amr", "rrl", "ccl")
+ABOVE_MINIMUM = "above minimum"
 
 
 class AdaptiveMasking(PretextTask):
@@ -42,8 +43,8 @@ class AdaptiveMasking(PretextTask):
         rule: which cluster is called lesion: "smallest" (lesions are rare), or "brightest" by the 95th percentile of
             `lesion_channel` in each patch (FLAIR, PET).
         lesion_channel: see `rule`.
-        foreground: intensity of the crops (normalised, see `medssl_nb.data.normalise`) that tissue exceeds; None: all
-            is tissue.
+        foreground: what is tissue in the crops (normalised, see `medssl_nb.data.normalise`): voxels above this
+            intensity; "above minimum": above the crop's smallest (MRI without skull, CT clipped at air); None: all.
         start_ratio, end_ratio, schedule: see `masking_ratio`.
         lesion_share: see `select_masked_patches`.
         weighting, strength: see `relative_weights`; "ranking" takes `relative_ranking_loss` in the place of RRL.
@@ -67,7 +68,7 @@ class AdaptiveMasking(PretextTask):
         clusters: int = 2,
         rule: Literal["smallest", "brightest"] = "smallest",
         lesion_channel: int = 0,
-        foreground: float | None = None,
+        foreground: float | Literal["above minimum"] | None = None,
         start_ratio: float = 0.25,
         end_ratio: float = 0.75,
         schedule: Literal["linear", "cosine", "geometric"] = "linear",
@@ -97,6 +98,8 @@ class AdaptiveMasking(PretextTask):
             raise ValueError(f'weighting is "relative", "attention" or "ranking", got {weighting!r}.')
         if weighting == "ranking" and encoder.difficulty_head is None:
             raise ValueError('weighting="ranking" needs scores: build the encoder with difficulty_head=True.')
+        if isinstance(foreground, str) and foreground != ABOVE_MINIMUM:
+            raise ValueError(f'foreground is an intensity, "{ABOVE_MINIMUM}" or None, got {foreground!r}.')
         if any(axis not in range(encoder.spatial_dims) for axis in flip_axes):
             raise ValueError(f"flip_axes count from 0 to {encoder.spatial_dims - 1}, got {tuple(flip_axes)}.")
         self.parts = frozenset(parts)
@@ -188,7 +191,10 @@ class AdaptiveMasking(PretextTask):
         return {"total": total, **terms}
 
     def _tissue(self, volumes: Tensor, min_fraction: float) -> Tensor:
+        """Patches (B, N) with enough tissue."""
         threshold = -math.inf if self.foreground is None else self.foreground
+        if threshold == ABOVE_MINIMUM:
+            volumes, threshold = volumes - volumes.flatten(2).amin(-1)[(..., *[None] * (volumes.ndim - 2))], 0.0
         return foreground_patches(volumes, self.encoder.patch_size, threshold, min_fraction)
 
     def _mirrored(self, volumes: Tensor, generator: torch.Generator) -> Tensor:
