@@ -81,7 +81,8 @@ def trained(arm: str, seed: int, cohort, options):
     changes = [*options.set, f"task.parts=[{parts}]", f"pretraining.seed={seed}"]
     recipe = load_recipe("adaptive_masking" if ARMS[arm] else "simmim", "demo", changes)
     task = recipe.make_task(seed)
-    between = arm not in (list(ARMS)[0], list(ARMS)[-1])
+    none, *_, every = ARMS
+    between = arm not in (none, every)
     folder = run_folder(options.runs / "parts" / "-".join(ARMS[arm]) if between else options.runs, recipe, seed)
     for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
         pass

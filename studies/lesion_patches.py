@@ -4,7 +4,7 @@
 
 Generated patients need no download; the real cohorts take part where MEDSSL_DATA has them, and the result says which
 were left out. Each case is clustered by itself, once per seed of k-means; a run of the result is one case under one
-preset, its scores averaged over the seeds. About 3 minutes on one core. Results: results/lesion_patches.json.
+preset, its scores averaged over the seeds. A minute or two on one core. Results: results/lesion_patches.json.
 """
 
 import argparse
@@ -48,7 +48,7 @@ MARKED = 0.1  # share of marked voxels above which a patch is truly lesion
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", default=list(PATCH), choices=list(PATCH))
-    parser.add_argument("--cases", type=int, default=12, help="cases of each data set, where it has as many (12)")
+    parser.add_argument("--cases", type=int, default=24, help="most cases of a data set (24)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of k-means (0 1 2)")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args(words)
@@ -139,16 +139,16 @@ def volumes(name: str, cases: int) -> Iterator[tuple[str, torch.Tensor, torch.Te
 
 
 def standardised(raw: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
-    """Intensities with mean 0 and deviation 1 inside the brain, clipped to -4 ... 6."""
+    """Intensities with mean 0 and deviation 1 inside the brain, clipped to -4 ... 6; 0 outside."""
     inside = raw[brain > 0].float()
-    return ((raw.float() - inside.mean()) / inside.std()).clamp(-4, 6)
+    return ((raw.float() - inside.mean()) / inside.std()).clamp(-4, 6) * (brain > 0)
 
 
 def whole_patches(volume, patch_size) -> torch.Tensor:
-    """(1, X, Y, Z) as a batch of one, cut at the far ends to a whole number of patches."""
-    plain = volume.as_tensor() if hasattr(volume, "as_tensor") else volume
-    sides = [slice(0, n // p * p) for n, p in zip(plain.shape[1:], patch_size, strict=True)]
-    return plain[(None, slice(None), *sides)]
+    """(1, X, Y, Z) as a batch of one, cut alike on both sides to a whole number of patches."""
+    starts = [n % p // 2 for n, p in zip(volume.shape[1:], patch_size, strict=True)]
+    sides = [slice(s, s + n // p * p) for s, n, p in zip(starts, volume.shape[1:], patch_size, strict=True)]
+    return volume.as_tensor()[(None, slice(None), *sides)]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -196,6 +196,8 @@ def _vit(
             dropout_rate=dropout,
             spatial_dims=len(volume_size),
         )
+    if not dropout:
+        _fuse_attention(vit.blocks)
     _freeze_unused(vit)
     return vit
 
@@ -206,9 +208,21 @@ def _decoder(layers: int, hidden_size: int, mlp_size: int, heads: int, dropout: 
     if layers == 0:
         return nn.Identity()
     blocks = [TransformerBlock(hidden_size, mlp_size, heads, dropout) for _ in range(layers)]
+    if not dropout:
+        _fuse_attention(blocks)
     decoder = nn.Sequential(*blocks, nn.LayerNorm(hidden_size))
     _freeze_unused(decoder)
     return decoder
+
+
+def _fuse_attention(blocks: Iterable[nn.Module]) -> None:
+    """PyTorch's fused attention: the same numbers in about half the time, without an N x N table in memory.
+
+    MONAI's block has it as an option that its `ViT` does not pass on. Not for dropout, which it would not stop in
+    `eval()`.
+    """
+    for block in blocks:
+        block.attn.use_flash_attention = True
 
 
 def _freeze_unused(module: nn.Module) -> None:

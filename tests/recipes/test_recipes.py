@@ -116,7 +116,7 @@ def test_a_recipe_of_your_own(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"name": "nothing"}, "no recipe nothing.demo; there are masked_autoencoding.demo"),
+        ({"name": "nothing"}, "no recipe nothing.demo; there are adaptive_masking.demo"),
         ({"name": "gone.toml"}, "no recipe file gone.toml"),
         ({"name": "random.huge"}, "profile is .* got 'huge'"),
         ({"name": "random", "changes": ["steps=3"]}, "section.name=value"),

@@ -147,9 +147,12 @@ def test_ranking_takes_the_place_of_the_weights():
 
 
 def test_the_brightest_rule_looks_at_its_channel():
-    x = torch.cat([volumes(1), -volumes(1)], dim=1)  # in the second channel the box is the darkest
+    x = volumes(1)
+    x = torch.cat([x, torch.where(x > 0, 5 - x, x)], dim=1)  # in the second channel the box is the darkest tissue
     views = [
-        views_of(make_task(channels=2, rule="brightest", lesion_channel=c, flip_axes=()), x)["lesion"][0]
+        views_of(make_task(channels=2, features="peak", rule="brightest", lesion_channel=c, flip_axes=()), x)["lesion"][
+            0
+        ]
         for c in (0, 1)
     ]
     assert torch.equal(views[0], bright())
