@@ -33,6 +33,8 @@ GENERATED = {
     "phantom CT": {"name": "phantom", "shape": (64, 64, 64), "spacing_mm": (4.5, 4.5, 5.5)},
     "brain T1": {"name": "brain", "sequence": "T1", "shape": (32, 40, 32), "spacing_mm": 4.4},
     "brain FLAIR": {"name": "brain", "sequence": "FLAIR", "shape": (32, 40, 32), "spacing_mm": 4.4},
+    # The same people; `normalise` cuts off what is brighter than 99.5 % of the box, small lesions among it.
+    "brain FLAIR, not clipped": {"name": "brain", "sequence": "FLAIR", "shape": (32, 40, 32), "spacing_mm": 4.4},
 }
 REAL = {"MS FLAIR": "ms_lesions", "head-neck CT": "headneck_ct"}
 PATCH = {
@@ -41,6 +43,7 @@ PATCH = {
     "head-neck CT": (4, 4, 6),  # about 19 x 19 x 18 mm
 }
 AIR_CT_HU, AIR_MR = -500, -0.3  # tissue lies above: raw CT, normalised MR of the generated brains
+AIR_FLAIR = 0.15  # the same for raw intensities of the generated FLAIR brains
 TISSUE = 0.9  # share of tissue in a patch that takes part
 MARKED = 0.1  # share of marked voxels above which a patch is truly lesion
 
@@ -129,19 +132,21 @@ def volumes(name: str, cases: int) -> Iterator[tuple[str, torch.Tensor, torch.Te
         raw, marked = whole_patches(case.image(), PATCH[name]), whole_patches(case.read(marks), PATCH[name])
         if name == "MS FLAIR":
             brain = whole_patches(case.read("brain"), PATCH[name])
-            volume = standardised(raw, brain)
+            volume = standardised(raw, brain > 0) * (brain > 0)
             core = foreground_patches(brain.float(), PATCH[name], 0.5, TISSUE)
         else:
             volume = whole_patches(case.normalised(), PATCH[name])
             ct = case.modality == "CT"
             core = foreground_patches(*((raw, PATCH[name], AIR_CT_HU) if ct else (volume, PATCH[name], AIR_MR)), TISSUE)
+        if name == "brain FLAIR, not clipped":
+            volume = standardised(raw, raw > AIR_FLAIR)
         yield case.name, volume, lesion_patches(marked, PATCH[name], MARKED), core
 
 
 def standardised(raw: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
-    """Intensities with mean 0 and deviation 1 inside the brain, clipped to -4 ... 6; 0 outside."""
-    inside = raw[brain > 0].float()
-    return ((raw.float() - inside.mean()) / inside.std()).clamp(-4, 6) * (brain > 0)
+    """Intensities with mean 0 and deviation 1 inside the brain (bool), clipped to -4 ... 6."""
+    inside = raw[brain].float()
+    return ((raw.float() - inside.mean()) / inside.std()).clamp(-4, 6)
 
 
 def whole_patches(volume, patch_size) -> torch.Tensor:

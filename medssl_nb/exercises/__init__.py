@@ -1,19 +1,35 @@
 """Checks that a learner runs on their own functions. Each says which case failed, what was expected and what came."""
 
+from medssl_nb.exercises.hard_patches_and_categories import (
+    check_consistency,
+    check_hard_patches,
+    check_relative_weights,
+)
 from medssl_nb.exercises.measuring_transfer import check_bootstrap_interval, check_split_by_subject
+from medssl_nb.exercises.patches_and_masks import check_lesion_odds, check_patch_of, check_put_together
 from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
 from medssl_nb.exercises.three_pretext_ideas import check_clusters_in_use, check_far_loss, check_leaks
 from medssl_nb.exercises.volumes_and_views import check_come_back, check_organ_ml, check_window
+from medssl_nb.exercises.which_patches_are_lesions import check_budget, check_lift, check_lloyd_step
 
 __all__ = [
     "check_bootstrap_interval",
+    "check_budget",
     "check_clusters_in_use",
     "check_come_back",
+    "check_consistency",
     "check_far_loss",
+    "check_hard_patches",
     "check_hidden_error",
     "check_hide_box",
     "check_leaks",
+    "check_lesion_odds",
+    "check_lift",
+    "check_lloyd_step",
     "check_organ_ml",
+    "check_patch_of",
+    "check_put_together",
+    "check_relative_weights",
     "check_split_by_subject",
     "check_window",
 ]

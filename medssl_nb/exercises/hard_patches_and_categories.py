@@ -7,7 +7,7 @@ from medssl_nb.exercises.compare import expect, expect_unchanged, well_done
 
 
 def check_relative_weights(relative_weights: Callable) -> None:
-    """`relative_weights(errors, mask, strength)` -> weights (N,) of one volume, 0 where visible, mean 1 where hidden."""
+    """`relative_weights(errors, mask, strength)` -> weights (N,) of one volume: mean 1 where hidden, else 0."""
     import torch
 
     errors, everything = torch.tensor([1.0, 1, 2, 4]), torch.ones(4, dtype=torch.bool)
@@ -45,7 +45,7 @@ def check_hard_patches(hard_patches: Callable) -> None:
         "exactly on the line is not above it": (errors, everything, 2.0, [0, 0, 0, 0, 0]),
         "the population deviation decides": (errors, everything, 1.9, [0, 0, 0, 0, 1]),
         "a line below the mean": (torch.tensor([0.0, 2, 2, 2, 4]), everything, -0.5, [0, 1, 1, 1, 1]),
-        "the hardest patch is visible": (errors, visible, 0.0, [0, 0, 0, 0, 0]),
+        "the hardest patch is visible": (torch.tensor([1.0, 3, 1, 1, 6]), visible, 0.0, [0, 1, 0, 0, 0]),
         "visible patches do not move the mean": (torch.tensor([3.0, 9, 9, 9, 5]), two, 0.0, [0, 0, 0, 0, 1]),
         "one hidden patch": (errors, torch.tensor([False, False, False, False, True]), 0.0, [0, 0, 0, 0, 0]),
         "all errors equal, a line below them": (torch.full((5,), 0.5), everything, -1.0, [0, 0, 0, 0, 0]),

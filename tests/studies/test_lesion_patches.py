@@ -59,9 +59,10 @@ def test_volumes_are_cut_alike_on_both_sides(study):
 
 def test_intensities_are_standardised_inside_the_brain(study):
     raw = torch.tensor([1.0, 3.0, 99.0])
-    assert study.standardised(raw, torch.tensor([1, 1, 0])).tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5, 0])
+    assert study.standardised(raw, raw < 9).tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5, 6])
     bright = torch.cat([torch.zeros(99), torch.ones(1)])
-    assert study.standardised(bright, torch.ones(100)).max() == 6  # 9.9 deviations above the mean
+    assert study.standardised(bright, bright < 2).max() == 6  # 9.9 deviations above the mean
+    assert study.standardised(-bright, bright < 2).min() == -4
 
 
 def test_one_case_of_each_generated_data_set(study, tmp_path):
