@@ -7,6 +7,7 @@ from medssl_nb.exercises.hard_patches_and_categories import (
 )
 from medssl_nb.exercises.measuring_transfer import check_bootstrap_interval, check_split_by_subject
 from medssl_nb.exercises.patches_and_masks import check_lesion_odds, check_patch_of, check_put_together
+from medssl_nb.exercises.ratio_pretrain_transfer import check_effect_of_part, check_vanishing_epoch
 from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
 from medssl_nb.exercises.three_pretext_ideas import check_clusters_in_use, check_far_loss, check_leaks
 from medssl_nb.exercises.volumes_and_views import check_come_back, check_organ_ml, check_window
@@ -18,6 +19,7 @@ __all__ = [
     "check_clusters_in_use",
     "check_come_back",
     "check_consistency",
+    "check_effect_of_part",
     "check_far_loss",
     "check_hard_patches",
     "check_hidden_error",
@@ -31,5 +33,6 @@ __all__ = [
     "check_put_together",
     "check_relative_weights",
     "check_split_by_subject",
+    "check_vanishing_epoch",
     "check_window",
 ]
