@@ -13,6 +13,8 @@ from torch import Tensor
 from medssl_nb.methods.adaptive_masking.checks import check_mask, check_values
 from medssl_nb.precision import at_least_float32
 
+_AT_ONCE = 2**23  # differences kept in memory at a time, if one cluster needs no more
+
 
 class KMeansResult(NamedTuple):
     """Clusters of the patches of each volume.
@@ -60,18 +62,21 @@ def kmeans(
         `KMeansResult`, on the device of `features`, float32 (float64 for float64), without gradient.
 
     Raises:
-        ValueError: shapes that do not fit, counts below 1.
+        ValueError: shapes that do not fit, counts below 1, valid features that are not finite.
     """
     _check_kmeans(features, clusters, initial_centroids, valid, iterations, restarts)
     f = at_least_float32(features)
     valid = torch.ones(f.shape[:2], dtype=torch.bool, device=f.device) if valid is None else valid
-    f = torch.where(valid[..., None], f, 0)
+    # Patches last, (B, F, N): sums over a few features are then many times faster than over the last axis.
+    f = torch.where(valid[:, None], f.transpose(1, 2), 0).contiguous()
+    if not f.isfinite().all():
+        raise ValueError("features of valid patches hold NaN or infinity, which lie near no centre: mend the volume.")
     if initial_centroids is not None:
         return _lloyd(f, valid, initial_centroids.to(f), iterations)
     drawn = torch.rand(
         (restarts, len(f), clusters), generator=generator, device="cpu" if generator is None else generator.device
     )
-    many, everywhere = f.repeat(restarts, 1, 1), valid.repeat(restarts, 1)  # restart by restart: (restarts * B, N, F)
+    many, everywhere = f.repeat(restarts, 1, 1), valid.repeat(restarts, 1)  # restart by restart: (restarts * B, ...)
     start = _spread_out(many, everywhere, drawn.flatten(0, 1).to(f.device))
     tried = _lloyd(many, everywhere, start, iterations)
     best = tried.inertia.view(restarts, -1).argmin(dim=0)  # (B,)
@@ -79,52 +84,81 @@ def kmeans(
     return KMeansResult(*(part[rows] for part in tried))
 
 
-def _lloyd(f: Tensor, valid: Tensor, centroids: Tensor, iterations: int) -> KMeansResult:
-    """Assign and average until nothing changes; a volume that is done stays as it is while others go on."""
-    clusters, before = centroids.shape[1], None
-    going = valid.any(dim=1)
+def _lloyd(f: Tensor, valid: Tensor, start: Tensor, iterations: int) -> KMeansResult:
+    """Assign and average until nothing changes; a volume that is done drops out while others go on."""
+    clusters = start.shape[1]
+    done, rows, before = start.clone(), valid.any(dim=1).nonzero()[:, 0], None
+    x, counted, centroids = f[rows], valid[rows], start[rows]
     for _ in range(iterations):
-        labels, distance = _assign(f, valid, centroids)
+        rank, distance = _assign(x, counted, centroids)
         if before is not None:
-            going = going & (labels != before).any(dim=1)
-            if not going.any():
-                break
-        before = labels
-        member = _members(_reseeded(labels, distance, valid, clusters), clusters)  # (B, N, K)
-        number = member.sum(dim=1)[..., None]  # (B, K, 1)
-        with torch.autocast(f.device.type, enabled=False):
-            mean = torch.einsum("bnk,bnf->bkf", member.to(f.dtype), f) / number.clamp(min=1)
-        centroids = torch.where(going[:, None, None] & (number > 0), mean, centroids)
-    labels, distance = _assign(f, valid, centroids)
-    return KMeansResult(labels, centroids, distance.sum(dim=1))
+            going = (rank != before).any(dim=1)
+            if not going.all():
+                done[rows] = centroids
+                rows, x, counted, centroids = rows[going], x[going], counted[going], centroids[going]
+                rank, distance = rank[going], distance[going]
+        if not len(rows):
+            break
+        before = rank
+        centroids = _updated(x, rank, distance, centroids)
+    done[rows] = centroids
+    rank, distance = _assign(f, valid, done)
+    labels = torch.where(rank > 0, clusters - rank.long(), -1)
+    return KMeansResult(labels, done, distance.sum(dim=1))
 
 
-def _assign(f: Tensor, valid: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest cluster (B, N), -1 where not valid, and squared distance to it, 0 there."""
-    # Sums of squared differences: |f|^2 - 2 f.mu + |mu|^2 is faster and loses the digits that decide near ties.
-    distances = [(f - mu[:, None]).square().sum(dim=-1) for mu in centroids.unbind(dim=1)]
-    distance, labels = torch.stack(distances, dim=-1).min(dim=-1)
-    return torch.where(valid, labels, -1), torch.where(valid, distance, 0)
+def _ranks(clusters: int, device: torch.device) -> Tensor:
+    """(K, 1): K for the first cluster down to 1 for the last. 0 stands for "takes no part".
+
+    In the place of labels, because the largest rank of several nearest clusters is the lowest label, and small whole
+    numbers are compared many times faster than an `argmin` over few clusters is found.
+    """
+    dtype = torch.int8 if clusters <= 127 else torch.int32
+    return torch.arange(clusters, 0, -1, device=device).to(dtype)[:, None]
 
 
-def _members(labels: Tensor, clusters: int) -> Tensor:
-    return labels[..., None] == torch.arange(clusters, device=labels.device)
+def _assign(x: Tensor, valid: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank of the nearest cluster and squared distance to it, (B, N) each; 0 and 0 where not valid."""
+    ranks = _ranks(centroids.shape[1], x.device)
+    distances = _squared_distances(x, centroids)  # (B, K, N)
+    nearest = distances.amin(dim=1)
+    rank = ((distances <= nearest[:, None]).to(ranks.dtype) * ranks).amax(dim=1)
+    return rank.masked_fill_(~valid, 0), nearest.masked_fill_(~valid, 0)
 
 
-def _reseeded(labels: Tensor, distance: Tensor, valid: Tensor, clusters: int) -> Tensor:
-    """Labels in which each empty cluster has got the patch farthest from its centroid, one patch once."""
-    if _members(labels, clusters).any(dim=1).all():
-        return labels
-    labels, left = labels.clone(), torch.where(valid, distance, 0)
-    for k in range(clusters):
-        empty = ~(labels == k).any(dim=1)
+def _squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
+    """Of all patches (B, F, N) to all centres (B, K, F) of their volume: (B, K, N)."""
+    # Sums of squared differences: |f|^2 - 2 f.mu + |mu|^2 loses the digits that decide near ties.
+    if x.numel() * centroids.shape[1] <= _AT_ONCE:
+        return (x[:, None] - centroids[..., None]).square_().sum(dim=2)
+    return torch.stack([(x - mu[..., None]).square_().sum(dim=1) for mu in centroids.unbind(dim=1)], dim=1)
+
+
+def _updated(x: Tensor, rank: Tensor, distance: Tensor, centroids: Tensor) -> Tensor:
+    """Mean of the patches of each cluster (B, K, F), empty ones re-seeded; one that stays empty keeps its centroid."""
+    ranks = _ranks(centroids.shape[1], x.device)
+    member = (rank[:, None] == ranks).to(x.dtype)  # (B, K, N)
+    number = member.sum(dim=2, keepdim=True)
+    if not number.all():
+        member = (_reseeded(rank, distance, len(ranks))[:, None] == ranks).to(x.dtype)
+        number = member.sum(dim=2, keepdim=True)
+    with torch.autocast(x.device.type, enabled=False):
+        total = member @ x.transpose(1, 2)  # (B, K, F)
+    return torch.where(number > 0, total / number.clamp(min=1), centroids)
+
+
+def _reseeded(rank: Tensor, distance: Tensor, clusters: int) -> Tensor:
+    """Ranks in which each empty cluster has got the patch farthest from its centroid, one patch once."""
+    rank, left = rank.clone(), distance.clone()
+    for own in range(clusters, 0, -1):
+        empty = ~(rank == own).any(dim=1)
         far, patch = left.max(dim=1)
         row = (empty & (far > 0)).nonzero()[:, 0]
-        labels[row, patch[row]], left[row, patch[row]] = k, 0
-    return labels
+        rank[row, patch[row]], left[row, patch[row]] = own, 0
+    return rank
 
 
-def _spread_out(f: Tensor, valid: Tensor, drawn: Tensor) -> Tensor:
+def _spread_out(x: Tensor, valid: Tensor, drawn: Tensor) -> Tensor:
     """Centres (B, K, F) by k-means++; `drawn` (B, K) are the uniform numbers that decide."""
     allowed = (valid | ~valid.any(dim=1, keepdim=True)).double()  # without a valid patch any centre will do
     weight, centres, nearest = allowed, [], None
@@ -133,11 +167,11 @@ def _spread_out(f: Tensor, valid: Tensor, drawn: Tensor) -> Tensor:
         # rounding may carry share * total up to the end: stay among the patches that have a weight
         wanted = torch.minimum(share * total[:, -1], torch.nextafter(total[:, -1], torch.zeros_like(share)))
         patch = torch.searchsorted(total, wanted[:, None], right=True)  # (B, 1)
-        centres.append(torch.take_along_dim(f, patch[..., None], dim=1))  # (B, 1, F)
-        distance = (f - centres[-1]).square().sum(dim=-1).double() * allowed
+        centres.append(torch.take_along_dim(x, patch[:, None], dim=2)[..., 0])  # (B, F)
+        distance = _squared_distances(x, centres[-1][:, None])[:, 0].double() * allowed
         nearest = distance if nearest is None else torch.minimum(nearest, distance)
         weight = torch.where(nearest.sum(dim=1, keepdim=True) > 0, nearest, allowed)
-    return torch.cat(centres, dim=1)
+    return torch.stack(centres, dim=1)
 
 
 def lesion_category(labels: Tensor, clusters: int = 2, *, scores: Tensor | None = None) -> Tensor:
@@ -165,7 +199,7 @@ def lesion_category(labels: Tensor, clusters: int = 2, *, scores: Tensor | None 
         raise ValueError(
             f"labels lie from -1 to clusters - 1 = {clusters - 1}, got {int(labels.min())} to {int(labels.max())}."
         )
-    member = _members(labels, clusters)  # (B, N, K)
+    member = labels[..., None] == torch.arange(clusters, device=labels.device)  # (B, N, K)
     number = member.sum(dim=1)  # (B, K)
     if scores is None:
         chosen = torch.where(number > 0, number, labels.shape[1] + 1).argmin(dim=1)
