@@ -124,12 +124,13 @@ def load_recipe(
     path = _find(name, profile)
     title, _, of_profile = path.stem.partition(".")
     contents = _contents(path)
-    lender = None if like is None else _find(like, profile)
-    if lender is None or lender == path:
-        like = None
-    else:
-        like, lent = lender.stem.partition(".")[0], _contents(lender)
-        contents |= {section: lent[section] for section in _PROTOCOL if section in lent}
+    if like is not None:
+        lender = _find(like, profile)
+        lent = {section: part for section, part in _contents(lender).items() if section in _PROTOCOL}
+        # A recipe that has this protocol already stays what it is, and finds its runs under its own name.
+        same = all(contents.get(section) == part for section, part in lent.items())
+        like = None if same else lender.stem.partition(".")[0]
+        contents |= lent
     if cohort is not None and cohort != contents.get("cohort", {}).get("name"):
         contents["cohort"] = {"name": cohort}
     for change in changes:

@@ -61,6 +61,10 @@ def test_a_recipe_may_take_the_protocol_of_another(name):
     assert load_recipe(name, "demo", like=name).title == f"{name}.demo"
 
 
+def test_a_recipe_of_the_same_protocol_stays_itself():
+    assert load_recipe("simmim", "demo", like="adaptive_masking") == load_recipe("simmim", "demo")
+
+
 def test_weights_follow_the_seed_and_leave_the_global_generator_alone():
     recipe = load_recipe("masked_autoencoding.demo")
     before = torch.random.get_rng_state()
