@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "studies" / "ablation_adaptive_masking.py"
 TINY = (
-    *("cohort.train=4", "cohort.test=3", "cohort.shape=[16, 20, 16]", "cohort.spacing_mm=8.8"),
+    *("cohort.train=4", "cohort.test=9", "cohort.shape=[16, 20, 16]", "cohort.spacing_mm=8.8"),
     *("encoder.volume_size=[16, 20, 16]", "encoder.hidden_size=24", "encoder.layers=1", "encoder.heads=2"),
     *("pretraining.steps=3", "pretraining.batch_size=2", "pretraining.crop=[16, 20, 16]"),
 )
