@@ -192,7 +192,7 @@ def test_unknown_names_and_absent_data_say_what_to_do(tmp_path, monkeypatch):
 def test_a_data_set_of_the_catalogue_opens_by_its_name(folder, tmp_path_factory, monkeypatch):
     shelf = tmp_path_factory.mktemp("shelf")
     monkeypatch.setenv("MEDSSL_DATA", str(shelf))
-    with pytest.raises(FileNotFoundError, match=r"msd_brain_tumour scans .* python data_scripts/msd_brain_tumour\.py"):
+    with pytest.raises(FileNotFoundError, match=r"msd_brain_tumour scans .*python data_scripts/msd_brain_tumour\.py"):
         load_cohort("msd_brain_tumour")
     folder.rename(shelf / "msd_brain_tumour")
     cohort = load_cohort("msd_brain_tumour")
