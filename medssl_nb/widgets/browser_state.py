@@ -76,6 +76,7 @@ def heat_state(heat: np.ndarray | None, style: str, given_range, name: str) -> d
     return {
         "heat_bytes": pack(quantise_heat(heat, ends)),
         "heat_range": list(ends),
+        "heat_clipped": [bool(np.nanmin(heat) < ends[0]), bool(np.nanmax(heat) > ends[1])],
         "heat_palette": heat_palette(style).tobytes(),
         "heat_name": name,
     }

@@ -113,7 +113,8 @@ class MaskExplorer(WithPicture, ipywidgets.VBox):
         return {"random": 0.0, "lesions first": 1.0, "share": self.share.value}[self.strategy.value]
 
     def _update(self, change=None) -> None:
-        self.share.disabled = self.strategy.value != "share"
+        own = self.strategy.value == "share"
+        self.share.disabled, self.share.layout.visibility = not own, "visible" if own else "hidden"
         self.mask = self._draw_mask()
         hidden = self.mask.numpy()
         codes = np.select([hidden & self.lesion, hidden, self.lesion], [1, 2, 3], 0).astype(np.uint8)

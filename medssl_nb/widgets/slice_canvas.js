@@ -256,8 +256,8 @@ class Viewer {
   listen() {
     const names =
       "volume_bytes levels exact shape spacing affine unit presets window_limits label_bytes label_table " +
-      "contour_bytes contour_table heat_bytes heat_range heat_palette heat_name crosshair window opacity " +
-      "visible_labels label_style theme smooth planes controls size title";
+      "contour_bytes contour_table heat_bytes heat_range heat_clipped heat_palette heat_name crosshair window " +
+      "opacity visible_labels label_style theme smooth planes controls size title";
     for (const name of names.split(" ")) {
       this.model.on(`change:${name}`, () => {
         if (!this.ended && this.putting !== name) this.changed(name);
@@ -290,7 +290,7 @@ class Viewer {
   async load() {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     await null; // several traits change together: wait until the last of them is there
-    const names = "levels shape label_table contour_table heat_range heat_palette".split(" ");
+    const names = "levels shape label_table contour_table heat_range heat_clipped heat_palette".split(" ");
     const meaning = Object.fromEntries(names.map((name) => [name, this.get(name)]));
     try {
       const layers = ["volume_bytes", "label_bytes", "contour_bytes", "heat_bytes"];
@@ -890,13 +890,21 @@ class Viewer {
     const [, ny, nz] = this.get("shape");
     const at = (voxel[0] * ny + voxel[1]) * nz + voxel[2];
     const { codes, labels, heat } = this.data;
-    const [low, high] = this.data.heat_range;
     const row = labels && labels[at] > 0 ? this.data.label_table[labels[at] - 1] : null;
     return {
       value: this.greyText(codes[at]),
       label: labels ? (row ?? { name: "background" }) : null,
-      heat: heat ? (heat[at] === 0 ? "none" : shortNumber(low + ((heat[at] - 1) / 254) * (high - low))) : null,
+      heat: heat ? this.heatText(heat[at]) : null,
     };
+  }
+
+  /** A score; "≥" or "≤" where the colour scale ends before the scores do. */
+  heatText(code) {
+    if (code === 0) return "none";
+    const [low, high] = this.data.heat_range;
+    const [below, above] = this.data.heat_clipped;
+    const beyond = code === 255 && above ? "≥ " : code === 1 && below ? "≤ " : "";
+    return beyond + shortNumber(low + ((code - 1) / 254) * (high - low));
   }
 
   /** Intensity of a grey code in words; "≈" where the levels stand for values around them. */

@@ -98,6 +98,7 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
     contour_table = traitlets.List().tag(sync=True)  # of code 1, 2, ...: {id, name, colour}
     heat_bytes = traitlets.Bytes(b"").tag(sync=True)
     heat_range = traitlets.List(traitlets.Float(), [0.0, 1.0]).tag(sync=True)
+    heat_clipped = traitlets.List(traitlets.Bool(), [False, False]).tag(sync=True)  # scores beyond the range's ends?
     heat_palette = traitlets.Bytes(b"").tag(sync=True)
     heat_name = traitlets.Unicode("score").tag(sync=True)
 

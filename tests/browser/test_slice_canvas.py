@@ -436,6 +436,20 @@ def test_without_a_kernel(browser, tmp_path):
     page.close()
 
 
+def test_a_score_beyond_the_colour_scale_says_so(browser, tmp_path):
+    volume = arrays()["volume"]
+    heat = np.full(volume.shape, 0.5)
+    heat[15, 13, 11] = 7.0
+    path = tmp_path / "page.html"
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    for at, shown in (((15, 13, 11), "≥ 2"), ((15, 13, 12), "0.5")):
+        widget = VolumeExplorer(volume, heat=heat, heat_range=(0, 2), crosshair=at)
+        path.write_text(standalone_page(widget), encoding="utf-8")
+        page.goto(path.as_uri())
+        page.locator(".sc-readout .sc-value", has_text=shown).first.wait_for()
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_page_follows_the_system(browser, tmp_path, scheme):
     path = tmp_path / "page.html"

@@ -221,6 +221,17 @@ def test_heat_and_contour(ct, organs):
     assert len({before, without_heat, picture(canvas)}) == 3
 
 
+def test_the_browser_is_told_where_the_colour_scale_ends_early(ct):
+    heat = ct / 1000.0
+    low, high = float(heat.min()), float(heat.max())
+    canvas = SliceCanvas(ct, heat=heat)
+    assert canvas.heat_clipped == [False, False]
+    canvas.set_heat(heat, heat_range=(low, (low + high) / 2))
+    assert canvas.heat_clipped == [False, True]
+    canvas.set_heat(heat, heat_range=((low + high) / 2, high))
+    assert canvas.heat_clipped == [True, False]
+
+
 def test_labels_can_be_exchanged(explorer, organs):
     explorer.set_label(organs == 5)
     assert explorer.visible_labels == (1,)
