@@ -71,14 +71,17 @@ def kmeans(
     f = torch.where(valid[:, None], f.transpose(1, 2), 0).contiguous()
     if not f.isfinite().all():
         raise ValueError("features of valid patches hold NaN or infinity, which lie near no centre: mend the volume.")
-    if initial_centroids is not None:
-        return _lloyd(f, valid, initial_centroids.to(f), iterations)
-    drawn = torch.rand(
-        (restarts, len(f), clusters), generator=generator, device="cpu" if generator is None else generator.device
-    )
-    many, everywhere = f.repeat(restarts, 1, 1), valid.repeat(restarts, 1)  # restart by restart: (restarts * B, ...)
-    start = _spread_out(many, everywhere, drawn.flatten(0, 1).to(f.device))
-    tried = _lloyd(many, everywhere, start, iterations)
+    with torch.autocast(f.device.type, enabled=False):
+        if initial_centroids is not None:
+            return _lloyd(f, valid, initial_centroids.to(f), iterations)
+        device = "cpu" if generator is None else generator.device
+        drawn = torch.rand((restarts, len(f), clusters), generator=generator, device=device)
+        many, everywhere = (
+            f.repeat(restarts, 1, 1),
+            valid.repeat(restarts, 1),
+        )  # restart by restart
+        start = _spread_out(many, everywhere, drawn.flatten(0, 1).to(f.device))
+        tried = _lloyd(many, everywhere, start, iterations)
     best = tried.inertia.view(restarts, -1).argmin(dim=0)  # (B,)
     rows = best * len(f) + torch.arange(len(f), device=f.device)
     return KMeansResult(*(part[rows] for part in tried))
@@ -86,11 +89,11 @@ def kmeans(
 
 def _lloyd(f: Tensor, valid: Tensor, start: Tensor, iterations: int) -> KMeansResult:
     """Assign and average until nothing changes; a volume that is done drops out while others go on."""
-    clusters = start.shape[1]
+    clusters, ranks = start.shape[1], _ranks(start.shape[1], f.device)
     done, rows, before = start.clone(), valid.any(dim=1).nonzero()[:, 0], None
     x, counted, centroids = f[rows], valid[rows], start[rows]
     for _ in range(iterations):
-        rank, distance = _assign(x, counted, centroids)
+        rank, distance = _assign(x, counted, centroids, ranks)
         if before is not None:
             going = (rank != before).any(dim=1)
             if not going.all():
@@ -100,9 +103,9 @@ def _lloyd(f: Tensor, valid: Tensor, start: Tensor, iterations: int) -> KMeansRe
         if not len(rows):
             break
         before = rank
-        centroids = _updated(x, rank, distance, centroids)
+        centroids = _updated(x, rank, distance, centroids, ranks)
     done[rows] = centroids
-    rank, distance = _assign(f, valid, done)
+    rank, distance = _assign(f, valid, done, ranks)
     labels = torch.where(rank > 0, clusters - rank.long(), -1)
     return KMeansResult(labels, done, distance.sum(dim=1))
 
@@ -117,9 +120,8 @@ def _ranks(clusters: int, device: torch.device) -> Tensor:
     return torch.arange(clusters, 0, -1, device=device).to(dtype)[:, None]
 
 
-def _assign(x: Tensor, valid: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+def _assign(x: Tensor, valid: Tensor, centroids: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
     """Rank of the nearest cluster and squared distance to it, (B, N) each; 0 and 0 where not valid."""
-    ranks = _ranks(centroids.shape[1], x.device)
     distances = _squared_distances(x, centroids)  # (B, K, N)
     nearest = distances.amin(dim=1)
     rank = ((distances <= nearest[:, None]).to(ranks.dtype) * ranks).amax(dim=1)
@@ -134,16 +136,14 @@ def _squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
     return torch.stack([(x - mu[..., None]).square_().sum(dim=1) for mu in centroids.unbind(dim=1)], dim=1)
 
 
-def _updated(x: Tensor, rank: Tensor, distance: Tensor, centroids: Tensor) -> Tensor:
+def _updated(x: Tensor, rank: Tensor, distance: Tensor, centroids: Tensor, ranks: Tensor) -> Tensor:
     """Mean of the patches of each cluster (B, K, F), empty ones re-seeded; one that stays empty keeps its centroid."""
-    ranks = _ranks(centroids.shape[1], x.device)
     member = (rank[:, None] == ranks).to(x.dtype)  # (B, K, N)
     number = member.sum(dim=2, keepdim=True)
     if not number.all():
         member = (_reseeded(rank, distance, len(ranks))[:, None] == ranks).to(x.dtype)
         number = member.sum(dim=2, keepdim=True)
-    with torch.autocast(x.device.type, enabled=False):
-        total = member @ x.transpose(1, 2)  # (B, K, F)
+    total = member @ x.transpose(1, 2)  # (B, K, F)
     return torch.where(number > 0, total / number.clamp(min=1), centroids)
 
 
