@@ -211,9 +211,10 @@ def _window(window: int | Sequence[int], axes: int) -> tuple[int, ...]:
 
 def _box_sums(x: Tensor, window: tuple[int, ...]) -> Tensor:
     """Sums over a window around each voxel, 0 outside: one axis after the other, d w additions instead of w^d."""
-    pool = _POOL[len(window)]
+    pool, axes = _POOL[len(window)], len(window)
+    margins = [side // 2 for side in reversed(window) for _ in range(2)]  # F.pad counts from the last axis
+    x = F.pad(x, margins)  # pooling's own padding refuses sides shorter than the window
     for axis, side in enumerate(window):
         if side > 1:
-            kernel = tuple(side if other == axis else 1 for other in range(len(window)))
-            x = pool(x, kernel, stride=1, padding=tuple(k // 2 for k in kernel), count_include_pad=True) * side
+            x = pool(x, tuple(side if other == axis else 1 for other in range(axes)), stride=1) * side
     return x

@@ -91,6 +91,9 @@ def boundary_infomax_loss(
         raise ValueError(
             f"probs_a and probs_b hold one tensor for each head, at least one; got {len(probs_a)} and {len(probs_b)}."
         )
+    shapes = list(dict.fromkeys(tuple(probs.shape) for probs in (*probs_a, *probs_b)))
+    if len(shapes) > 1:
+        raise ValueError(f"probs_a and probs_b of all heads must have one shape (B, K, *S), got {shapes}.")
     pairs = list(zip(probs_a, probs_b, strict=True))
     joints = torch.stack([joint_probability(a, b, symmetric=symmetric, mask=mask) for a, b in pairs])
     information = [regularized_mi_loss(joint, alpha=alpha, marginal_weight=marginal_weight) for joint in joints]

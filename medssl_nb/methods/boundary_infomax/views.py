@@ -11,13 +11,13 @@ def axial_partition(index: int, num_slices: int, num_partitions: int) -> int:
     Args:
         index: i, 0 to num_slices - 1.
         num_slices: L.
-        num_partitions: Q, 1 to L.
+        num_partitions: Q, from 1.
 
     Returns:
         0 to at most num_partitions - 1; slices of different patients with the same number are taken for alike.
     """
-    if not 1 <= num_partitions <= num_slices:
-        raise ValueError(f"num_partitions lies from 1 to num_slices = {num_slices}, got {num_partitions!r}.")
+    if num_partitions < 1:
+        raise ValueError(f"num_partitions counts from 1, got {num_partitions!r}.")
     if not 0 <= index < num_slices:
         raise ValueError(f"index lies from 0 to num_slices - 1 = {num_slices - 1}, got {index!r}.")
     return index // (num_slices // num_partitions + 1)
