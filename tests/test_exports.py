@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-PACKAGES = ("networks", "training", "evaluation", "methods.adaptive_masking")
+PACKAGES = ("networks", "training", "evaluation", "methods.adaptive_masking", "methods.boundary_infomax")
 
 
 @pytest.mark.parametrize("name", PACKAGES)
