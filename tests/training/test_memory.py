@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from itertools import accumulate, pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -227,7 +228,11 @@ def measure():
         real_step(task, profile)
         optimizer.step()
         optimizer.zero_grad()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if sys.platform == "linux":  # getrusage would tell the peak of the process that started this one, if larger
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        peak = int(status["VmHWM"].split()[0]) * 1024
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     estimate = estimate_memory(task, profile)
     print(json.dumps({"measured": peak - before, "estimate": estimate.total - estimate.overhead}))
 
