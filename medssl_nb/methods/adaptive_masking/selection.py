@@ -76,10 +76,7 @@ def kmeans(
             return _lloyd(f, valid, initial_centroids.to(f), iterations)
         device = "cpu" if generator is None else generator.device
         drawn = torch.rand((restarts, len(f), clusters), generator=generator, device=device)
-        many, everywhere = (
-            f.repeat(restarts, 1, 1),
-            valid.repeat(restarts, 1),
-        )  # restart by restart
+        many, everywhere = f.repeat(restarts, 1, 1), valid.repeat(restarts, 1)  # restart after restart
         start = _spread_out(many, everywhere, drawn.flatten(0, 1).to(f.device))
         tried = _lloyd(many, everywhere, start, iterations)
     best = tried.inertia.view(restarts, -1).argmin(dim=0)  # (B,)
