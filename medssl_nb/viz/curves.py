@@ -5,12 +5,13 @@ Every line has a colour, a marker and a dash of its own, so that it is known wit
 `show_...` draws into a notebook, `..._png` gives PNG bytes: the same input gives the same bytes.
 """
 
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from medssl_nb.viz.figures import png, show
 
 
 class LineStyle(NamedTuple):
@@ -81,13 +82,13 @@ def show_losses(
         ValueError: an empty history; a trivial loss or a health name that is not in it.
     """
     draw, size = _losses_picture(history, trivial, health, title)
-    _show(draw, size)
+    show(draw, size)
 
 
 def losses_png(history, trivial=None, health=None, *, title: str | None = None, dpi: int = 90) -> bytes:
     """The picture of `show_losses` as PNG bytes."""
     draw, size = _losses_picture(history, trivial, health, title)
-    return _png(draw, size, dpi)
+    return png(draw, size, dpi)
 
 
 def waiting_png(text: str, dpi: int = 90) -> bytes:
@@ -96,7 +97,7 @@ def waiting_png(text: str, dpi: int = 90) -> bytes:
     def draw(figure) -> None:
         figure.text(0.5, 0.5, text, ha="center", va="center", color=_SOFT_INK)
 
-    return _png(draw, (7.2, 3.5), dpi)
+    return png(draw, (7.2, 3.5), dpi)
 
 
 def show_transfer_curves(runs: Iterable[Mapping], *, title: str | None = None) -> None:
@@ -112,13 +113,13 @@ def show_transfer_curves(runs: Iterable[Mapping], *, title: str | None = None) -
         ValueError: no runs, no curves, or runs of one line that were evaluated at different steps.
     """
     draw, size = _transfer_picture(list(runs), title)
-    _show(draw, size)
+    show(draw, size)
 
 
 def transfer_curves_png(runs: Iterable[Mapping], *, title: str | None = None, dpi: int = 90) -> bytes:
     """The picture of `show_transfer_curves` as PNG bytes."""
     draw, size = _transfer_picture(list(runs), title)
-    return _png(draw, size, dpi)
+    return png(draw, size, dpi)
 
 
 def show_few_label(runs: Iterable[Mapping], *, title: str | None = None) -> None:
@@ -137,13 +138,13 @@ def show_few_label(runs: Iterable[Mapping], *, title: str | None = None) -> None
         ValueError: no runs, or none with a score.
     """
     draw, size = _few_label_picture(list(runs), title)
-    _show(draw, size)
+    show(draw, size)
 
 
 def few_label_png(runs: Iterable[Mapping], *, title: str | None = None, dpi: int = 90) -> bytes:
     """The picture of `show_few_label` as PNG bytes."""
     draw, size = _few_label_picture(list(runs), title)
-    return _png(draw, size, dpi)
+    return png(draw, size, dpi)
 
 
 # ---------------------------------------------------------------- losses
@@ -411,26 +412,3 @@ def _legend(ax, *, below: bool = False) -> None:
 def _top_line(figure, title: str | None) -> None:
     if title:
         figure.suptitle(title, x=0.01, ha="left")
-
-
-def _show(draw: Callable, size: tuple[float, float]) -> None:
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=size, layout="constrained")
-    draw(figure)
-    plt.show()
-    plt.close(figure)
-
-
-def _png(draw: Callable, size: tuple[float, float], dpi: int) -> bytes:
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context("default"):  # whatever the notebook has set
-        figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})  # no version in it
-    return stream.getvalue()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medssl_nb.viz.colours import CLUSTER_COLOURS
+from medssl_nb.viz.figures import png, show
 
 _INK = "#1a1a1a"
 _SOFT_INK = "#595959"
@@ -130,13 +131,13 @@ def show_patch_scatter(points, labels, **options) -> None:
         ValueError: shapes that do not agree.
     """
     draw, size = _scatter_picture(points, labels, **options)
-    _show(draw, size)
+    show(draw, size)
 
 
 def patch_scatter_png(points, labels, *, dpi: int = 90, **options) -> bytes:
     """The picture of `show_patch_scatter` as PNG bytes."""
     draw, size = _scatter_picture(points, labels, **options)
-    return _png(draw, size, dpi)
+    return png(draw, size, dpi)
 
 
 def cluster_centres(points: np.ndarray, labels: np.ndarray, clusters: int) -> np.ndarray:
@@ -215,13 +216,13 @@ def show_ratio_curve(ratios, hidden, **options) -> None:
         ValueError: lists of different length, or an epoch that is not among them.
     """
     draw, size = _ratio_picture(ratios, hidden, **options)
-    _show(draw, size)
+    show(draw, size)
 
 
 def ratio_curve_png(ratios, hidden, *, dpi: int = 90, **options) -> bytes:
     """The picture of `show_ratio_curve` as PNG bytes."""
     draw, size = _ratio_picture(ratios, hidden, **options)
-    return _png(draw, size, dpi)
+    return png(draw, size, dpi)
 
 
 def _ratio_picture(
@@ -297,26 +298,3 @@ def _dress(ax, title: str, x_name: str, y_name: str) -> None:
     ax.grid(linewidth=0.4, color="#dddddd")
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def _show(draw: Callable, size: tuple[float, float]) -> None:
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=size, layout="constrained")
-    draw(figure)
-    plt.show()
-    plt.close(figure)
-
-
-def _png(draw: Callable, size: tuple[float, float], dpi: int) -> bytes:
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context("default"):  # whatever the notebook has set
-        figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})  # no version in it
-    return stream.getvalue()

@@ -1,11 +1,11 @@
 """Draw slices with matplotlib: letters on the edges, axes in mm, the window stated, a legend with names."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from medssl_nb.viz.figures import png
 from medssl_nb.viz.layers import Layers, extent_mm, outline_segments, present, slice_rgb, stack_layers
 from medssl_nb.viz.planes import AXIS_NAMES, oriented, plane_of, planes_worth_showing
 from medssl_nb.viz.windows import short_number, window_text
@@ -141,17 +141,11 @@ def planes_png(volume, centre: Sequence[int] | None = None, *, title: str | None
 
 def layers_png(layers: Layers, centre=None, *, planes: Sequence[str] | None = None, title=None, dpi: int = 90) -> bytes:
     """PNG bytes of layers that are put together already; `planes` names those to show."""
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context("default"):  # whatever the notebook has set
-        figure = Figure(figsize=_planes_inches(layers, planes), dpi=dpi, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw_planes(figure, layers, centre, planes=planes, title=title)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})  # no version in it
-    return stream.getvalue()
+    return png(
+        lambda figure: draw_planes(figure, layers, centre, planes=planes, title=title),
+        _planes_inches(layers, planes),
+        dpi,
+    )
 
 
 def draw_planes(figure, layers: Layers, centre=None, *, planes: Sequence[str] | None = None, title=None) -> None:

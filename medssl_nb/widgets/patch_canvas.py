@@ -9,7 +9,7 @@ import numpy as np
 
 from medssl_nb.viz.arrays import as_labels
 from medssl_nb.viz.colours import CONTOUR_COLOUR
-from medssl_nb.viz.layers import Overlay, stack_layers
+from medssl_nb.viz.layers import Overlay
 from medssl_nb.viz.patches import PatchStyle, patch_at, patch_centre, patch_map, patch_share, patch_values
 from medssl_nb.widgets.browser_state import contour_state
 from medssl_nb.widgets.packing import inner_voxels
@@ -129,21 +129,7 @@ class PatchCanvas(SliceCanvas):
         """PNG of what is shown, with a line above; the same state gives the same bytes."""
         from medssl_nb.viz.slices import layers_png
 
-        layers = stack_layers(
-            self._volume,
-            spacing_mm=self.spacing if self.affine else None,
-            window=self.window,
-            unit=self.unit,
-            labels=self._label,
-            visible=self.visible_labels,
-            heat=self._heat,
-            heat_style=self._heat_style,
-            heat_range=None if self._heat is None else tuple(self.heat_range),
-            contour=self._contour,
-            fill=self.label_style != "outline",
-            outline=self.label_style != "fill",
-            opacity=self.opacity,
-        )
+        layers = self._layers()
         styles = [self._label_styles] * (self._label is not None) + [self._contour_styles] * (self._contour is not None)
         overlays = tuple(_styled(*pair) for pair in zip(layers.overlays, styles, strict=True))
         lines = [self.title] * (self.title != "") + textwrap.wrap(title or "", _LINE)

@@ -311,10 +311,9 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
                 sync_data = {**sync_data, name: inside}
         super().set_state(sync_data)
 
-    def _static_png(self) -> bytes:
-        from medssl_nb.viz.slices import layers_png
-
-        layers = stack_layers(
+    def _layers(self):
+        """What is shown now, for the picture."""
+        return stack_layers(
             self._volume,
             spacing_mm=self.spacing if self.affine else None,
             window=self.window,
@@ -330,7 +329,11 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
             outline=self.label_style != "fill",
             opacity=self.opacity,
         )
-        return layers_png(layers, self.crosshair, planes=self.planes, title=self.title or None)
+
+    def _static_png(self) -> bytes:
+        from medssl_nb.viz.slices import layers_png
+
+        return layers_png(self._layers(), self.crosshair, planes=self.planes, title=self.title or None)
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.shape))
