@@ -115,9 +115,9 @@ def parts(run, pretext, cohort, profile, runs: int) -> dict[str, dict]:
 
     loader = iter(batches(CropDataset(cohort.unlabelled, profile), StepSampler(profile, 0)))
     for _ in cohort.unlabelled:
-        volumes = next(loader)
+        crops = next(loader)
     optimizer = make_optimizer(pretext, profile)
-    views = make_views(pretext, volumes, profile.seed, 0, range(len(volumes)))
+    views = make_views(pretext, crops, profile.seed, 0, range(len(crops.volume)))
 
     def forward_and_backward():
         optimizer.zero_grad()
@@ -130,7 +130,7 @@ def parts(run, pretext, cohort, profile, runs: int) -> dict[str, dict]:
     works = {
         "step": lambda: next(run),
         "crops": lambda: next(loader),
-        "views": lambda: make_views(pretext, volumes, profile.seed, 0, range(len(volumes))),
+        "views": lambda: make_views(pretext, crops, profile.seed, 0, range(len(crops.volume))),
         "network": forward_and_backward,
         "optimizer": update,
     }

@@ -35,21 +35,42 @@ def random_crop(
             to a quarter of the box; None: anywhere.
 
     Returns:
-        Tensors (C, *size): views where nothing was padded, without affine (the place is not kept).
+        Tensors (C, *size): views where nothing was padded, without affine (the place is not kept: `random_start`).
     """
     grids = {tuple(v.shape[1:]) for v in volumes}
     if len(grids) != 1 or len(next(iter(grids))) != len(size):
         raise ValueError(
             f"volumes of one grid and a box with as many axes are needed, got {sorted(grids)} and {tuple(size)}."
         )
-    before = next(iter(grids))
-    padded = [pad_to(torch.as_tensor(v), size) for v in volumes]
-    room = [side - n for side, n in zip(padded[0].shape[1:], size, strict=True)]
+    grid = next(iter(grids))
+    start = random_start(grid, size, generator, around=around)
+    return [crop_at(pad_to(torch.as_tensor(v), size), start, size) for v in volumes]
+
+
+def random_start(
+    grid: Sequence[int], size: Sequence[int], generator: torch.Generator, *, around: Sequence[int] | None = None
+) -> list[int]:
+    """First voxel of a random box, counted in the grid that `pad_to` makes of `grid`; see `random_crop`."""
+    room = [max(0, side - n) for side, n in zip(grid, size, strict=True)]
     draws = torch.rand(len(size), generator=generator).tolist()
     if around is None:
-        start = [min(int(u * (r + 1)), r) for u, r in zip(draws, room, strict=True)]
-    else:
-        offset = [max(0, n - side) // 2 for n, side in zip(size, before, strict=True)]
-        centre = [p + o + round((u - 0.5) * n / 2) for p, o, u, n in zip(around, offset, draws, size, strict=True)]
-        start = [min(max(c - n // 2, 0), r) for c, n, r in zip(centre, size, room, strict=True)]
-    return [crop_at(v, start, size) for v in padded]
+        return [min(int(u * (r + 1)), r) for u, r in zip(draws, room, strict=True)]
+    offset = _padding_before(grid, size)
+    centre = [p + o + round((u - 0.5) * n / 2) for p, o, u, n in zip(around, offset, draws, size, strict=True)]
+    return [min(max(c - n // 2, 0), r) for c, n, r in zip(centre, size, room, strict=True)]
+
+
+def middle_of(start: Sequence[int], size: Sequence[int], grid: Sequence[int]) -> list[float]:
+    """Where the middle of a box lies in its volume, 0 (first face) to 1 (last face) along each axis.
+
+    Args:
+        start: first voxel of the box, as `random_start` counts.
+        size: its voxels along each axis.
+        grid: voxels of the volume, before padding.
+    """
+    offset = _padding_before(grid, size)
+    return [min(max((a + n / 2 - o) / side, 0), 1) for a, n, o, side in zip(start, size, offset, grid, strict=True)]
+
+
+def _padding_before(grid: Sequence[int], size: Sequence[int]) -> list[int]:
+    return [max(0, n - side) // 2 for n, side in zip(size, grid, strict=True)]

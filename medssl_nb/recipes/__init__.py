@@ -21,6 +21,7 @@ METHODS = {
     "masked_autoencoding": "medssl_nb.methods.baselines:MaskedAutoencoding",
     "view_contrast": "medssl_nb.methods.baselines:ViewContrast",
     "adaptive_masking": "medssl_nb.methods.adaptive_masking:AdaptiveMasking",
+    "boundary_infomax": "medssl_nb.methods.boundary_infomax:BoundaryInfoMax",
 }
 _SECTIONS = ("cohort", "encoder", "task", "pretraining", "transfer")
 _PROTOCOL = ("cohort", "encoder", "pretraining", "transfer")  # what one recipe may lend to another

@@ -2,14 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from medssl_nb.data.crops import random_crop
+from medssl_nb.data.crops import crop_at, middle_of, pad_to, random_start
 from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import generator_of
 from medssl_nb.training.task import PretextTask, Views
+
+
+class Crop(NamedTuple):
+    """A box of a volume, or several stacked.
+
+    Attributes:
+        volume: (C, *crop), float32.
+        middle: (3,), where its middle lies in the whole volume: 0 to 1 along X, Y, Z.
+    """
+
+    volume: Tensor
+    middle: Tensor
 
 
 class CropDataset(torch.utils.data.Dataset):
@@ -25,19 +38,23 @@ class CropDataset(torch.utils.data.Dataset):
         self._kept: dict[int, Tensor] = {}
         self._room = profile.cache_gb * 1e9
 
-    def __getitem__(self, key: tuple[int, int]) -> Tensor:
-        """The crop (C, *crop), float32, of sample `key` = (step, place)."""
+    def __getitem__(self, key: tuple[int, int]) -> Crop:
+        """The crop of sample `key` = (step, place)."""
         step, place = key
         number = step * self.profile.batch_size + place
         volume = self.volume(
             case_order(self.profile.seed, number // len(self.cases), len(self.cases))[number % len(self.cases)]
         )
         generator = generator_of(self.profile.seed, "crop", step, place)
-        crop = self.profile.crop
-        if len(crop) == 2:  # slices: one of them, then a place in it
-            z = int(torch.randint(volume.shape[-1], (), generator=generator))
-            volume = volume[..., z]
-        return random_crop([volume], crop, generator)[0].clone(memory_format=torch.contiguous_format)
+        size, height = self.profile.crop, []
+        if len(size) == 2:  # slices: one of them, then a place in it
+            slices = volume.shape[-1]
+            z = int(torch.randint(slices, (), generator=generator))
+            volume, height = volume[..., z], [(z + 0.5) / slices]
+        grid = volume.shape[1:]
+        start = random_start(grid, size, generator)
+        box = crop_at(pad_to(volume, size), start, size).clone(memory_format=torch.contiguous_format)
+        return Crop(box, torch.tensor([*middle_of(start, size, grid), *height]))
 
     def volume(self, index: int) -> Tensor:
         """The whole prepared volume (C, X, Y, Z) of one case, kept in memory while there is room."""
@@ -92,7 +109,7 @@ class StepSampler(torch.utils.data.Sampler):
 
 
 def batches(dataset: CropDataset, sampler: StepSampler, pin_memory: bool = False) -> torch.utils.data.DataLoader:
-    """Loader of tensors (n, C, *crop), one for each part of each step."""
+    """Loader of stacked crops, one batch for each part of each step."""
     workers = dataset.profile.workers
     return torch.utils.data.DataLoader(
         dataset,
@@ -105,16 +122,17 @@ def batches(dataset: CropDataset, sampler: StepSampler, pin_memory: bool = False
 
 
 @torch.no_grad()
-def make_views(task: PretextTask, volumes: Tensor, seed: int, step: int, places: range) -> Views:
-    """Views of the volumes that stand at `places` of the step's batch, group by group, joined."""
-    size = task.group_size or len(volumes)
-    if len(volumes) % size:
+def make_views(task: PretextTask, crops: Crop, seed: int, step: int, places: range) -> Views:
+    """Views of the crops that stand at `places` of the step's batch, group by group, joined."""
+    size = task.group_size or len(crops.volume)
+    if len(crops.volume) % size:
         raise ValueError(
-            f"{task.name} augments {size} volumes together, and a process has {len(volumes)} at a time; "
+            f"{task.name} augments {size} volumes together, and a process has {len(crops.volume)} at a time; "
             f"choose batch_size, accumulate and processes so that this is a multiple of {size}."
         )
-    groups = [
-        task.views(volumes[i : i + size], generator_of(seed, "views", step, places[i]))
-        for i in range(0, len(volumes), size)
-    ]
+    groups = []
+    for i in range(0, len(crops.volume), size):
+        volumes, middles = (part[i : i + size] for part in crops)
+        where = {"middles": middles} if task.needs_middles else {}
+        groups.append(task.views(volumes, generator_of(seed, "views", step, places[i]), **where))
     return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}

@@ -173,7 +173,7 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
         task.load_state_dict(stored["task"])
     if profile.check_memory and done < profile.steps:
         estimate = estimate_memory(
-            task, profile, in_channels=dataset[0, 0].shape[0], processes=fabric.world_size, device=str(fabric.device)
+            task, profile, in_channels=len(dataset[0, 0].volume), processes=fabric.world_size, device=str(fabric.device)
         )
         require_memory(estimate, free_device_bytes(fabric.device), str(fabric.device))
     task.train()
@@ -281,9 +281,9 @@ def _forward_and_backward(fabric, model, task, loader, sampler, step, good) -> d
     """Gradients of one step, part by part. Returns the mean losses over parts and processes."""
     profile, sums = sampler.profile, {}
     for part in range(profile.accumulate):
-        volumes = fabric.to_device(next(loader))
+        crops = fabric.to_device(next(loader))
         with default_generators(fabric.device, seed_of(profile.seed, "losses", step, part, fabric.global_rank)):
-            views = make_views(task, volumes, profile.seed, step, sampler.places(part))
+            views = make_views(task, crops, profile.seed, step, sampler.places(part))
             with fabric.no_backward_sync(model, enabled=part < profile.accumulate - 1):
                 losses = model(_Sealed(views), step / profile.steps)
                 values = fabric.all_reduce(torch.stack([v.detach().float() for v in losses.values()]), reduce_op="mean")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from medssl_nb.training.batches import make_views
+from medssl_nb.training.batches import Crop, make_views
 from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import default_generators, generator_of
 from medssl_nb.training.task import PretextTask
@@ -68,7 +68,8 @@ def estimate_memory(
     volumes = torch.rand((group, in_channels, *profile.crop), generator=generator_of("memory"))
     cpu = torch.device("cpu")
     with default_generators(cpu, 0):
-        views = make_views(probe, volumes, profile.seed, 0, range(group))
+        crops = Crop(volumes, torch.full((group, 3), 0.5))
+        views = make_views(probe, crops, profile.seed, 0, range(group))
     kept = _CountSaved(probe)
     with default_generators(cpu, 0), torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
         probe.losses(views, 0.0)

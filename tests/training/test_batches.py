@@ -37,7 +37,7 @@ def settings(**changes):
 
 
 def all_crops(dataset, sampler):
-    return [crop for batch in batches(dataset, sampler) for crop in batch]
+    return [crop for batch in batches(dataset, sampler) for crop in batch.volume]
 
 
 def case_of(crop):
@@ -96,7 +96,7 @@ def test_processes_see_the_very_crops_of_one():
     profile, dataset = settings(steps=2), CropDataset(cases(3), settings(steps=2))
     one = all_crops(dataset, StepSampler(profile, 0))
     first, second = (list(batches(dataset, StepSampler(profile, 0, process, 2))) for process in (0, 1))
-    two = [crop for halves in zip(first, second, strict=True) for half in halves for crop in half]
+    two = [crop for halves in zip(first, second, strict=True) for half in halves for crop in half.volume]
     assert len(one) == len(two) == 8
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
@@ -120,11 +120,11 @@ def test_a_batch_that_does_not_divide_is_refused(batch_size, processes, accumula
 # ---------------------------------------------------------------- where they are cut
 def test_a_crop_follows_from_seed_step_and_place_alone():
     dataset = CropDataset(cases(3), settings())
-    there = {key: dataset[key] for key in [(0, 0), (5, 3), (2, 1)]}
+    there = {key: dataset[key].volume for key in [(0, 0), (5, 3), (2, 1)]}
     again = CropDataset(cases(3), settings(steps=100, workers=2, accumulate=2, checkpoint_every=1))
-    assert all(torch.equal(again[key], crop) for key, crop in reversed(there.items()))
+    assert all(torch.equal(again[key].volume, crop) for key, crop in reversed(there.items()))
     other = CropDataset(cases(3), settings(seed=1))
-    assert not all(torch.equal(other[key], crop) for key, crop in there.items())
+    assert not all(torch.equal(other[key].volume, crop) for key, crop in there.items())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -132,7 +132,8 @@ def test_workers_change_nothing(workers):
     plain, profile = settings(steps=3), settings(steps=3, workers=workers)
     expected = list(batches(CropDataset(cases(3), plain), StepSampler(plain, 0)))
     found = list(batches(CropDataset(cases(3), profile), StepSampler(profile, 0)))
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    pairs = [pair for a, b in zip(expected, found, strict=True) for pair in zip(a, b, strict=True)]
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_crop_is_a_box_of_its_volume_and_every_place_is_reached():
@@ -140,9 +141,10 @@ def test_a_crop_is_a_box_of_its_volume_and_every_place_is_reached():
     whole = dataset.volume(0)
     starts = Counter()
     for step in range(200):
-        crop = dataset[step, 0]
+        crop, middle = dataset[step, 0]
         x, y, z = (int(n) for n in (crop.min() // 1e4, crop.min() % 1e4 // 1e2, crop.min() % 1e2))
         assert torch.equal(crop, whole[:, x : x + 4, y : y + 4, z : z + 4])
+        torch.testing.assert_close(middle, torch.tensor([(x + 2) / 6, (y + 2) / 5, 0.5]))
         starts[x, y, z] += 1
     assert sorted(starts) == [(x, y, 0) for x in range(3) for y in range(2)]
     assert min(starts.values()) > 15  # 33 each, standard deviation 5
@@ -150,7 +152,7 @@ def test_a_crop_is_a_box_of_its_volume_and_every_place_is_reached():
 
 def test_crops_are_float32_finite_and_own_their_memory():
     dataset = CropDataset(cases(2), settings(crop=(12, 10, 8)))  # the whole volume
-    crop = dataset[0, 0]
+    crop = dataset[0, 0].volume
     assert crop.dtype == torch.float32 and crop.is_contiguous() and type(crop) is torch.Tensor
     kept = dataset.volume(case_of(crop)).clone()
     crop.zero_()
@@ -159,7 +161,7 @@ def test_crops_are_float32_finite_and_own_their_memory():
 
 def test_volumes_smaller_than_the_crop_are_padded_with_their_minimum():
     dataset = CropDataset(cases(2, shape=(3, 10, 2)), settings(crop=(5, 4, 6)))
-    crop = dataset[0, 0]
+    crop = dataset[0, 0].volume
     assert crop.shape == (1, 5, 4, 6) and torch.isfinite(crop).all()
     inside, least = crop[:, 1:4, :, 2:4], dataset.volume(case_of(crop)).min()
     assert (crop == least).sum() >= crop.numel() - inside.numel()
@@ -172,6 +174,9 @@ def test_flat_crops_are_slices_from_anywhere():
     crops = all_crops(dataset, StepSampler(profile, 0))
     assert {tuple(crop.shape) for crop in crops} == {(1, 6, 5)}
     assert {int(crop.min() % 1e2) for crop in crops} == set(range(8))  # every slice
+    crop, middle = dataset[3, 0]
+    x, y, z = (int(n) for n in (crop.min() % 1e6 // 1e4, crop.min() % 1e4 // 1e2, crop.min() % 1e2))
+    torch.testing.assert_close(middle, torch.tensor([(x + 3) / 12, (y + 2.5) / 10, (z + 0.5) / 8]))
     assert all((crop.diff(dim=1) == 1e4).all() and (crop.diff(dim=2) == 1e2).all() for crop in crops)
 
 
@@ -198,7 +203,7 @@ def test_cases_of_a_cohort_are_scaled_and_resampled(tiny_cohort):
     assert torch.isfinite(finer).all()
     torch.testing.assert_close(finer.mean(), plain.mean(), rtol=0, atol=0.05)
     torch.testing.assert_close(plain, case.normalised().as_tensor(), rtol=0, atol=0)
-    crop = CropDataset([case], settings(crop=(16, 16, 16), spacing_mm=(7.0, 14.0, 17.0)))[0, 0]
+    crop = CropDataset([case], settings(crop=(16, 16, 16), spacing_mm=(7.0, 14.0, 17.0)))[0, 0].volume
     assert crop.shape == (1, 16, 16, 16) and torch.isfinite(crop).all()
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from medssl_nb.methods.baselines import MaskedAutoencoding, ViewContrast
 from medssl_nb.networks import build_encoder
 from medssl_nb.training import MemoryEstimate, PretextTask, Profile, estimate_memory, pretrain
-from medssl_nb.training.batches import make_views
+from medssl_nb.training.batches import Crop, make_views
 from medssl_nb.training.loop import make_optimizer
 from medssl_nb.training.memory import OVERHEAD, require_memory
 
@@ -171,7 +171,8 @@ def test_a_run_that_does_not_fit_never_starts(tiny_cohort, tmp_path, monkeypatch
 # ---------------------------------------------------------------- measured
 def real_step(task, profile):
     volumes = torch.rand((profile.batch_size, 1, *profile.crop))
-    task.losses(make_views(task, volumes, 0, 0, range(len(volumes))), 0.0)["total"].backward()
+    crops = Crop(volumes, torch.full((len(volumes), 3), 0.5))
+    task.losses(make_views(task, crops, 0, 0, range(len(volumes))), 0.0)["total"].backward()
 
 
 def peak_of_tensors(action):

@@ -19,7 +19,7 @@ from torch import nn
 from medssl_nb.training import NonFiniteLoss, PretextTask, Profile, gather, info_nce_loss, pretrain, read_history
 
 STEPS, BATCH = 4, 4
-KINDS = ("masked", "contrast", "adaptive")
+KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked")
 # Adam divides by the gradient's size, so that the rounding of a small one moves its weight; see the test in float64.
 ROUNDING = {"rtol": 1e-5, "atol": 1e-4}
 
@@ -41,23 +41,30 @@ def make_task(kind, double=False):
     """A baseline, reproducibly initialised; in float64, so that agreement is not a question of rounding, if wanted."""
     from medssl_nb.methods.adaptive_masking import AdaptiveMasking
     from medssl_nb.methods.baselines import MaskedAutoencoding, ViewContrast
+    from medssl_nb.methods.boundary_infomax import BoundaryInfoMax
     from medssl_nb.networks import build_encoder
 
-    method = {"masked": MaskedAutoencoding, "contrast": ViewContrast, "adaptive": AdaptiveMasking}[kind]
+    methods = {"masked": MaskedAutoencoding, "contrast": ViewContrast, "adaptive": AdaptiveMasking}
+    method = methods.get(kind, BoundaryInfoMax)
     network = {"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"}
     if kind == "adaptive":
         network = {"network": "MaskedPatchTransformer", "volume_size": [16, 16, 16], "patch_size": 4}
         network |= {"hidden_size": 12, "layers": 1, "heads": 2, "mlp_size": 16}
 
     class Double(method):
-        def views(self, volumes, generator):
-            views = super().views(volumes, generator)
+        def views(self, *known, **where):
+            views = super().views(*known, **where)
             return {name: v.double() if v.is_floating_point() else v for name, v in views.items()}
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = build_encoder(network)
-        options = {"foreground": "above minimum"} if kind == "adaptive" else {}  # patients hide different numbers
+        clusters = {"num_clusters": 5, "num_heads": 2, "projection": 8, "window": 3, "mask_outside": "masked" in kind}
+        options = {
+            "adaptive": {"foreground": "above minimum"},  # patients hide different numbers
+            "infomax": clusters,
+            "infomax masked": clusters,  # and see different shares of the frame
+        }.get(kind, {})
         return Double(encoder, **options).double() if double else method(encoder, **options)
 
 

@@ -26,6 +26,7 @@ _EXPORTS = {
     "views": ("apply_affine", "axial_partition", "random_affine", "random_gamma"),
     "network": ("FeatureUNet",),
     "schedule": ("warmup_cosine_lr",),
+    "task": ("BoundaryInfoMax",),
     "analysis": ("cluster_usage", "match_clusters"),
 }
 __getattr__, __all__ = lazy_exports(__name__, _EXPORTS)

@@ -87,6 +87,18 @@ def boundary_infomax_loss(
     Raises:
         ValueError: no heads, or another number of them in the two views; whatever the terms refuse.
     """
+    check_heads(probs_a, probs_b)
+    joints = head_joints(probs_a, probs_b, symmetric=symmetric, mask=mask)
+    information = head_information(joints, alpha=alpha, marginal_weight=marginal_weight)
+    edges = information.new_zeros(())
+    if boundary_weight != 0:
+        options = {"window": window, "power": power, "spacing": spacing, "boundary": boundary, "mask": mask}
+        edges = head_boundaries(probs_a, probs_b, image, **options)
+    total = mi_weight * information + boundary_weight * edges
+    return BoundaryInfoMaxTerms(total, information, edges, joints)
+
+
+def check_heads(probs_a: Sequence[Tensor], probs_b: Sequence[Tensor]) -> None:
     if len(probs_a) != len(probs_b) or len(probs_a) == 0:
         raise ValueError(
             f"probs_a and probs_b hold one tensor for each head, at least one; got {len(probs_a)} and {len(probs_b)}."
@@ -94,17 +106,34 @@ def boundary_infomax_loss(
     shapes = list(dict.fromkeys(tuple(probs.shape) for probs in (*probs_a, *probs_b)))
     if len(shapes) > 1:
         raise ValueError(f"probs_a and probs_b of all heads must have one shape (B, K, *S), got {shapes}.")
-    pairs = list(zip(probs_a, probs_b, strict=True))
-    joints = torch.stack([joint_probability(a, b, symmetric=symmetric, mask=mask) for a, b in pairs])
-    information = [regularized_mi_loss(joint, alpha=alpha, marginal_weight=marginal_weight) for joint in joints]
-    information = torch.stack(information).mean()
-    if boundary_weight == 0:
-        edges = information.new_zeros(())
-    else:
-        target = _target(image, probs_a[0], power, spacing, boundary)  # the same for all heads and both views
-        for views in pairs:
-            for probs in views:
-                check_simplex("probs", probs)
-        edges = torch.stack([_against_target(p, target, window, 1e-5, mask) for views in pairs for p in views]).mean()
-    total = mi_weight * information + boundary_weight * edges
-    return BoundaryInfoMaxTerms(total, information, edges, joints)
+
+
+def head_joints(
+    probs_a: Sequence[Tensor], probs_b: Sequence[Tensor], *, symmetric: bool = True, mask: Tensor | None = None
+) -> Tensor:
+    """`joint_probability` of each head, (S, K, K)."""
+    pairs = zip(probs_a, probs_b, strict=True)
+    return torch.stack([joint_probability(a, b, symmetric=symmetric, mask=mask) for a, b in pairs])
+
+
+def head_information(joints: Tensor, **options) -> Tensor:
+    """Mean of `regularized_mi_loss` over heads: joints (S, K, K), its options."""
+    return torch.stack([regularized_mi_loss(joint, **options) for joint in joints]).mean()
+
+
+def head_boundaries(
+    probs_a: Sequence[Tensor],
+    probs_b: Sequence[Tensor],
+    image: Tensor,
+    *,
+    window: int | Sequence[int] = 5,
+    power: float = 0.75,
+    spacing: Sequence[float] | None = None,
+    boundary: Literal["replicate", "wrap"] = "replicate",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Mean of `boundary_loss` over heads and views, against one edge target that is made once."""
+    target = _target(image, probs_a[0], power, spacing, boundary)
+    for probs in (*probs_a, *probs_b):
+        check_simplex("probs", probs)
+    return torch.stack([_against_target(p, target, window, 1e-5, mask) for p in (*probs_a, *probs_b)]).mean()

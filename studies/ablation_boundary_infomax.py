@@ -1,0 +1,139 @@
+"""What each term of Boundary-aware InfoMax does to the clusters and to frozen features, over seeds.
+
+    python studies/ablation_boundary_infomax.py --seeds 0 1 2 3 4
+
+Every arm sees the same crops from the same weights of the encoder. Clusters are judged on whole test volumes, frozen
+features by a linear probe. Finished runs are kept: started again, it goes on. Results:
+results/ablation_boundary_infomax.json.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from medssl_nb.commands.common import cohort_facts, run_folder
+from medssl_nb.data.geometry import spacing_mm
+from medssl_nb.evaluation import (
+    agreement_scores,
+    border_scores,
+    clusters_used,
+    linear_probe,
+    made_with,
+    organ_information,
+    save_result,
+)
+from medssl_nb.methods.boundary_infomax import apply_affine, random_affine
+from medssl_nb.recipes import load_recipe
+from medssl_nb.training import pretrain, progress_bar
+
+ARMS = {
+    "untrained": None,
+    "IIC": ("clusters",),
+    "+ regularised": ("clusters", "regularised"),
+    "+ boundary": ("clusters", "regularised", "boundary"),
+    "+ contrast": ("clusters", "regularised", "boundary", "contrast"),
+    "contrast only": ("contrast",),
+}
+LABELLED = (1, 4)  # cases that the probe learns from
+TOLERANCES_MM = (0.0, 7.3)  # the same voxel, or a neighbour
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--set", action="append", default=["pretraining.steps=150"], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--on", choices=["validation", "test"], default="test", help="cases that are judged")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--name", default="ablation_boundary_infomax.json")
+    options = parser.parse_args(words)
+    runs, recipe = [], load_recipe("boundary_infomax", "demo", options.set)
+    cohort = recipe.open_cohort()
+    judged = getattr(cohort, options.on)
+    for seed in options.seeds:
+        for arm in options.arms:
+            task = trained(arm, seed, cohort, options)
+            scores = cluster_scores(task, judged, cohort, recipe) if "clusters" in task.parts else {}
+            runs.append({"arm": arm, "seed": seed, **scores, **probes(task.encoder, judged, cohort, recipe)})
+            print(runs[-1], flush=True)
+    arms = {arm: ARMS[arm] and list(ARMS[arm]) for arm in options.arms}
+    settings = {"task": recipe.task, "encoder": recipe.encoder, "profile": recipe.pretraining.identity()}
+    result = {
+        "kind": "ablation",
+        "recipe": recipe.title,
+        "method": recipe.method,
+        "cohort": cohort_facts(cohort, recipe),
+        "settings": {**settings, "arms": arms, "tolerances_mm": list(TOLERANCES_MM), "judged": len(judged)},
+        "seeds": options.seeds,
+        "runs": runs,
+        "made_with": made_with(),
+        "date": date.today().isoformat(),
+    }
+    print(save_result(result, options.results, options.name))
+
+
+def trained(arm: str, seed: int, cohort, options):
+    """The task with one arm's parts, trained, or loaded if it was trained before."""
+    changes = [*options.set, f"pretraining.seed={seed}"]
+    if ARMS[arm]:
+        changes.append(f"task.parts={json.dumps(ARMS[arm])}")
+    recipe = load_recipe("boundary_infomax", "demo", changes)
+    task = recipe.make_task(seed)
+    if ARMS[arm]:
+        folder = run_folder(options.runs / "parts" / "-".join(ARMS[arm]), recipe, seed)
+        for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
+            pass
+    return task.eval()
+
+
+@torch.no_grad()
+def cluster_scores(task, cases, cohort, recipe) -> dict[str, float]:
+    """Means over heads and cases of what the clusters of whole volumes are; agreement under moves like those of T."""
+    organs = [n for n, name in cohort.label_names.items() if name in recipe.transfer.organs]
+    generator = torch.Generator().manual_seed(0)
+    moves = [random_affine(1, cases[0].label().shape[1:], **task.movement, generator=generator) for _ in cases]
+    found = defaultdict(list)
+    for head in range(task.num_heads):
+        usage, stacked, labels = 0, [], []
+        for case, move in zip(cases, moves, strict=True):
+            volume = case.normalised()
+            label = torch.as_tensor(case.label().as_tensor())[0].long()
+            spacing, volume = spacing_mm(volume.affine), volume.as_tensor()[None]
+            probs = task.cluster_probabilities(volume, head)
+            clusters = probs.argmax(1)
+            usage = usage + probs.sum((0, 2, 3, 4))
+            moved = task.cluster_probabilities(moved_volume(volume, move), head).argmax(1)
+            inside = apply_affine(torch.ones_like(clusters)[:, None], move)[:, 0] > 0
+            same = agreement_scores(apply_affine(clusters[:, None], move)[:, 0][inside], moved[inside])
+            for name, value in same.items():
+                found[name].append(value)
+            for far in TOLERANCES_MM:
+                for name, value in border_scores(clusters[0], label, spacing, far).items():
+                    found[f"border_{name}_{far:g}mm"].append(value)
+            stacked.append(clusters[0])
+            labels.append(label)
+        found["used"].append(clusters_used(usage))
+        for name, value in organ_information(torch.stack(stacked), torch.stack(labels), organs).items():
+            found[name].append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def moved_volume(volume: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """The moved volume; what comes from outside is as dark as its darkest voxel, as in training."""
+    low = volume.min()
+    return low + apply_affine(volume - low, theta)
+
+
+def probes(encoder, cases, cohort, recipe) -> dict[str, float]:
+    """Mean Dice of the organs by a linear probe on frozen features, learnt from the first cases."""
+    names = {n: name for n, name in cohort.label_names.items() if name in recipe.transfer.organs}
+    return {f"probe_{n}": linear_probe(encoder, cohort.train[:n], cases, names)["mean_dice"] for n in LABELLED}
+
+
+if __name__ == "__main__":
+    main()
