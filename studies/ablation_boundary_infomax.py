@@ -27,6 +27,7 @@ from medssl_nb.evaluation import (
     save_result,
 )
 from medssl_nb.methods.boundary_infomax import apply_affine, random_affine
+from medssl_nb.methods.boundary_infomax.task import PARTS
 from medssl_nb.recipes import load_recipe
 from medssl_nb.training import pretrain, progress_bar
 
@@ -46,7 +47,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--set", action="append", default=["pretraining.steps=150"], metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
     parser.add_argument("--on", choices=["validation", "test"], default="test", help="cases that are judged")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -85,7 +86,8 @@ def trained(arm: str, seed: int, cohort, options):
     recipe = load_recipe("boundary_infomax", "demo", changes)
     task = recipe.make_task(seed)
     if ARMS[arm]:
-        folder = run_folder(options.runs / "parts" / "-".join(ARMS[arm]), recipe, seed)
+        whole = set(ARMS[arm]) == set(PARTS)  # the recipe itself: its runs lie where `transfer` looks for them
+        folder = run_folder(options.runs if whole else options.runs / "parts" / "-".join(ARMS[arm]), recipe, seed)
         for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
             pass
     return task.eval()
@@ -93,34 +95,34 @@ def trained(arm: str, seed: int, cohort, options):
 
 @torch.no_grad()
 def cluster_scores(task, cases, cohort, recipe) -> dict[str, float]:
-    """Means over heads and cases of what the clusters of whole volumes are; agreement under moves like those of T."""
+    """What the first head's clusters of whole volumes are: means over cases; agreement under moves like those of T."""
     organs = [n for n, name in cohort.label_names.items() if name in recipe.transfer.organs]
     generator = torch.Generator().manual_seed(0)
-    moves = [random_affine(1, cases[0].label().shape[1:], **task.movement, generator=generator) for _ in cases]
-    found = defaultdict(list)
-    for head in range(task.num_heads):
-        usage, stacked, labels = 0, [], []
-        for case, move in zip(cases, moves, strict=True):
-            volume = case.normalised()
-            label = torch.as_tensor(case.label().as_tensor())[0].long()
-            spacing, volume = spacing_mm(volume.affine), volume.as_tensor()[None]
-            probs = task.cluster_probabilities(volume, head)
-            clusters = probs.argmax(1)
-            usage = usage + probs.sum((0, 2, 3, 4))
-            moved = task.cluster_probabilities(moved_volume(volume, move), head).argmax(1)
-            inside = apply_affine(torch.ones_like(clusters)[:, None], move)[:, 0] > 0
-            same = agreement_scores(apply_affine(clusters[:, None], move)[:, 0][inside], moved[inside])
-            for name, value in same.items():
-                found[name].append(value)
-            for far in TOLERANCES_MM:
-                for name, value in border_scores(clusters[0], label, spacing, far).items():
-                    found[f"border_{name}_{far:g}mm"].append(value)
-            stacked.append(clusters[0])
-            labels.append(label)
-        found["used"].append(clusters_used(usage))
-        for name, value in organ_information(torch.stack(stacked), torch.stack(labels), organs).items():
+    found, usage, stacked, labels = defaultdict(list), 0, [], []
+    for case in cases:
+        volume = case.normalised()
+        label = torch.as_tensor(case.label().as_tensor())[0].long()
+        spacing, volume = spacing_mm(volume.affine), volume.as_tensor()[None]
+        move = random_affine(1, label.shape, **task.movement, generator=generator)
+        probs = task.cluster_probabilities(volume)
+        clusters, usage = probs.argmax(1), usage + probs.sum((0, 2, 3, 4))
+        moved = task.cluster_probabilities(moved_volume(volume, move)).argmax(1)
+        inside = apply_affine(torch.ones_like(volume), move)[:, 0] > 0
+        for name, value in agreement_scores(moved_map(clusters, move)[inside], moved[inside]).items():
             found[name].append(value)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+        for far in TOLERANCES_MM:
+            for name, value in border_scores(clusters[0], label, spacing, far).items():
+                found[f"border_{name}_{far:g}mm"].append(value)
+        stacked.append(clusters[0])
+        labels.append(label)
+    means = {name: sum(values) / len(values) for name, values in found.items()}
+    said = organ_information(torch.stack(stacked), torch.stack(labels), organs)
+    return {"used": clusters_used(usage), **{f"organ_{name}": value for name, value in said.items()}, **means}
+
+
+def moved_map(clusters: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Cluster map (B, X, Y, Z) moved; in float32, so that the very voxels are taken that features would give."""
+    return apply_affine(clusters[:, None].float(), theta)[:, 0].long()
 
 
 def moved_volume(volume: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

@@ -55,22 +55,20 @@ def random_start(
     draws = torch.rand(len(size), generator=generator).tolist()
     if around is None:
         return [min(int(u * (r + 1)), r) for u, r in zip(draws, room, strict=True)]
-    offset = _padding_before(grid, size)
+    offset = [max(0, n - side) // 2 for n, side in zip(size, grid, strict=True)]  # voxels that padding puts before
     centre = [p + o + round((u - 0.5) * n / 2) for p, o, u, n in zip(around, offset, draws, size, strict=True)]
     return [min(max(c - n // 2, 0), r) for c, n, r in zip(centre, size, room, strict=True)]
 
 
-def middle_of(start: Sequence[int], size: Sequence[int], grid: Sequence[int]) -> list[float]:
-    """Where the middle of a box lies in its volume, 0 (first face) to 1 (last face) along each axis.
+def place_of(start: Sequence[int], size: Sequence[int], grid: Sequence[int]) -> list[float]:
+    """Where a box lies among all places it could have: 0 (at the first face) to 1 (at the last) along each axis.
+
+    0.5 where it has no choice.
 
     Args:
         start: first voxel of the box, as `random_start` counts.
         size: its voxels along each axis.
         grid: voxels of the volume, before padding.
     """
-    offset = _padding_before(grid, size)
-    return [min(max((a + n / 2 - o) / side, 0), 1) for a, n, o, side in zip(start, size, offset, grid, strict=True)]
-
-
-def _padding_before(grid: Sequence[int], size: Sequence[int]) -> list[int]:
-    return [max(0, n - side) // 2 for n, side in zip(size, grid, strict=True)]
+    room = [side - n for n, side in zip(size, grid, strict=True)]
+    return [a / r if r > 0 else 0.5 for a, r in zip(start, room, strict=True)]

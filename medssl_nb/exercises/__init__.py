@@ -1,5 +1,16 @@
 """Checks that a learner runs on their own functions. Each says which case failed, what was expected and what came."""
 
+from medssl_nb.exercises.borders_where_the_image_has_edges import (
+    check_basin,
+    check_box_sum,
+    check_edge_row,
+    check_plain_correlation,
+)
+from medssl_nb.exercises.clusters_and_mutual_information import (
+    check_count_joint,
+    check_keep_above,
+    check_two_maps,
+)
 from medssl_nb.exercises.hard_patches_and_categories import (
     check_consistency,
     check_hard_patches,
@@ -7,32 +18,52 @@ from medssl_nb.exercises.hard_patches_and_categories import (
 )
 from medssl_nb.exercises.measuring_transfer import check_bootstrap_interval, check_split_by_subject
 from medssl_nb.exercises.patches_and_masks import check_lesion_odds, check_patch_of, check_put_together
+from medssl_nb.exercises.pretrain_and_transfer import check_clusters_to_organs, check_slab_of
 from medssl_nb.exercises.ratio_pretrain_transfer import check_effect_of_part, check_vanishing_epoch
 from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
 from medssl_nb.exercises.three_pretext_ideas import check_clusters_in_use, check_far_loss, check_leaks
+from medssl_nb.exercises.two_views_and_balance import (
+    check_local_minima,
+    check_loss_parts,
+    check_mirror_theta,
+    check_same_share,
+)
 from medssl_nb.exercises.volumes_and_views import check_come_back, check_organ_ml, check_window
 from medssl_nb.exercises.which_patches_are_lesions import check_budget, check_lift, check_lloyd_step
 
 __all__ = [
+    "check_basin",
     "check_bootstrap_interval",
+    "check_box_sum",
     "check_budget",
     "check_clusters_in_use",
+    "check_clusters_to_organs",
     "check_come_back",
     "check_consistency",
+    "check_count_joint",
+    "check_edge_row",
     "check_effect_of_part",
     "check_far_loss",
     "check_hard_patches",
     "check_hidden_error",
     "check_hide_box",
+    "check_keep_above",
     "check_leaks",
     "check_lesion_odds",
     "check_lift",
     "check_lloyd_step",
+    "check_local_minima",
+    "check_loss_parts",
+    "check_mirror_theta",
     "check_organ_ml",
     "check_patch_of",
+    "check_plain_correlation",
     "check_put_together",
     "check_relative_weights",
+    "check_same_share",
+    "check_slab_of",
     "check_split_by_subject",
+    "check_two_maps",
     "check_vanishing_epoch",
     "check_window",
 ]

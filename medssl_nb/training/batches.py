@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from medssl_nb.data.crops import crop_at, middle_of, pad_to, random_start
+from medssl_nb.data.crops import crop_at, pad_to, place_of, random_start
 from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import generator_of
 from medssl_nb.training.task import PretextTask, Views
@@ -18,11 +18,11 @@ class Crop(NamedTuple):
 
     Attributes:
         volume: (C, *crop), float32.
-        middle: (3,), where its middle lies in the whole volume: 0 to 1 along X, Y, Z.
+        place: (3,), where it lies among all places it could have in its volume: 0 (first) to 1 (last) along X, Y, Z.
     """
 
     volume: Tensor
-    middle: Tensor
+    place: Tensor
 
 
 class CropDataset(torch.utils.data.Dataset):
@@ -50,11 +50,11 @@ class CropDataset(torch.utils.data.Dataset):
         if len(size) == 2:  # slices: one of them, then a place in it
             slices = volume.shape[-1]
             z = int(torch.randint(slices, (), generator=generator))
-            volume, height = volume[..., z], [(z + 0.5) / slices]
+            volume, height = volume[..., z], place_of([z], [1], [slices])
         grid = volume.shape[1:]
         start = random_start(grid, size, generator)
         box = crop_at(pad_to(volume, size), start, size).clone(memory_format=torch.contiguous_format)
-        return Crop(box, torch.tensor([*middle_of(start, size, grid), *height]))
+        return Crop(box, torch.tensor([*place_of(start, size, grid), *height]))
 
     def volume(self, index: int) -> Tensor:
         """The whole prepared volume (C, X, Y, Z) of one case, kept in memory while there is room."""
@@ -132,7 +132,7 @@ def make_views(task: PretextTask, crops: Crop, seed: int, step: int, places: ran
         )
     groups = []
     for i in range(0, len(crops.volume), size):
-        volumes, middles = (part[i : i + size] for part in crops)
-        where = {"middles": middles} if task.needs_middles else {}
+        volumes, where = (part[i : i + size] for part in crops)
+        where = {"where": where} if task.needs_places else {}
         groups.append(task.views(volumes, generator_of(seed, "views", step, places[i]), **where))
     return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}

@@ -19,14 +19,14 @@ class PretextTask(nn.Module):
         encoder: what transfer keeps; any module with the encoder face (see `medssl_nb.networks`).
         group_size: how many volumes `views` must see together: 1 augments each volume by itself, 2 makes pairs, None
             takes all that the process has. With a number, a run does not depend on how many processes share the batch.
-        needs_middles: `views` gets a third argument, `middles` (G, 3): where the middle of each crop lies in its
-            volume, 0 to 1 along X, Y, Z.
+        needs_places: `views` gets a third argument, `where` (G, 3): where each crop lies among all places it could have
+            in its volume, 0 (first) to 1 (last) along X, Y, Z.
         trivial_losses: loss term -> what a collapsed or thoughtless model scores; drawn on every loss plot.
     """
 
     name: ClassVar[str] = "pretext task"
     group_size: int | None = 1
-    needs_middles: ClassVar[bool] = False
+    needs_places: ClassVar[bool] = False
 
     def __init__(self, encoder: nn.Module):
         super().__init__()

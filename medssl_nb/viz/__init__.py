@@ -1,5 +1,6 @@
 """Pictures: slices as radiologists read them, windows, overlays, colours; curves of losses and scores."""
 
+from medssl_nb.viz.clusters import cluster_colours, show_usage, usage_png
 from medssl_nb.viz.colours import CLUSTER_COLOURS, ORGAN_COLOURS, label_colour
 from medssl_nb.viz.curves import (
     few_label_png,
@@ -9,6 +10,7 @@ from medssl_nb.viz.curves import (
     show_transfer_curves,
     transfer_curves_png,
 )
+from medssl_nb.viz.matrices import joint_matrix_png, show_joint_matrix
 from medssl_nb.viz.patches import (
     patch_map,
     patch_scatter_png,
@@ -26,8 +28,10 @@ __all__ = [
     "ORGAN_COLOURS",
     "apply_window",
     "axial_view",
+    "cluster_colours",
     "coronal_view",
     "few_label_png",
+    "joint_matrix_png",
     "label_colour",
     "losses_png",
     "patch_map",
@@ -36,6 +40,7 @@ __all__ = [
     "ratio_curve_png",
     "sagittal_view",
     "show_few_label",
+    "show_joint_matrix",
     "show_losses",
     "show_patch_scatter",
     "show_planes",
@@ -43,7 +48,9 @@ __all__ = [
     "show_row",
     "show_slice",
     "show_transfer_curves",
+    "show_usage",
     "slice_view",
     "transfer_curves_png",
+    "usage_png",
     "window_range",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medssl_nb.viz.arrays import as_heat, as_labels, as_volume, known_spacing, names_by_id
+from medssl_nb.viz.clusters import cluster_colours
 from medssl_nb.viz.colours import (
     CONTOUR_COLOUR,
     MASK_COLOUR,
@@ -62,6 +63,7 @@ def stack_layers(
     labels=None,
     label_names: Mapping[int, str] | Sequence[str] | None = None,
     visible: Sequence[int] | None = None,
+    clusters=None,
     heat=None,
     heat_style: str = "score",
     heat_range: tuple[float, float] | None = None,
@@ -81,6 +83,7 @@ def stack_layers(
         labels: label map; 0 is background and not drawn.
         label_names: {id: name} or a list whose place is the id; known names bring their colour along.
         visible: ids of `labels` to draw; None draws all but 0.
+        clusters: cluster map, whole numbers 0 to at most 39, all of them drawn, each in the cluster's own colour.
         heat: scores, drawn in the colours of `heat_style`; NaN stays transparent.
         heat_style: "score" (dark to bright) or "difference" (two colours, zero in the middle).
         heat_range: scores at the ends of the palette; None for the extremes of the whole map.
@@ -99,6 +102,8 @@ def stack_layers(
     overlays = []
     if labels is not None:
         overlays.append(_named_overlay(as_labels(labels, grey), label_names, visible, fill, outline))
+    if clusters is not None:
+        overlays.append(_cluster_overlay(as_labels(clusters, grey, "clusters"), fill, outline))
     if mask is not None:
         inside = (as_labels(mask, grey, "mask") > 0).astype(np.uint8)
         overlays.append(Overlay(inside, {1: "mask"}, {1: MASK_COLOUR}, fill, outline))
@@ -182,6 +187,11 @@ def _named_overlay(labels: np.ndarray, label_names, visible, fill: bool, outline
         ids = [i for i in ids if i in wanted]
     names = names_by_id(label_names, ids)
     return Overlay(labels, names, colours_by_id(names, label_names), fill, outline)
+
+
+def _cluster_overlay(clusters: np.ndarray, fill: bool, outline: bool) -> Overlay:
+    colours = dict(enumerate(cluster_colours(int(clusters.max()) + 1)))
+    return Overlay(clusters, {k: f"cluster {k}" for k in colours}, colours, fill, outline)
 
 
 def colours_by_id(names: Mapping[int, str], label_names) -> dict[int, str]:

@@ -45,7 +45,7 @@ def show_slice(
         opacity: of what lies over the image, 0 to 1.
         title: a first line above what plane, slice and window are.
         ax: matplotlib axes to draw on; without, a figure is made and shown.
-        **more: `heat_style`, `heat_range`, `visible`, `fill`, `outline`, `unit`: see `stack_layers`.
+        **more: `clusters`, `heat_style`, `heat_range`, `visible`, `fill`, `outline`, `unit`: see `stack_layers`.
 
     Raises:
         ValueError: what cannot be drawn, with the reason.

@@ -1,5 +1,8 @@
 """Explorers: pictures to move around in, each with a static picture beside it."""
 
+from medssl_nb.widgets.boundary_explorer import BoundaryExplorer
+from medssl_nb.widgets.cluster_explorer import ClusterExplorer, stable_clusters
+from medssl_nb.widgets.joint_matrix_explorer import JointMatrixExplorer
 from medssl_nb.widgets.mask_explorer import MaskExplorer
 from medssl_nb.widgets.patch_cluster_explorer import PatchClusterExplorer
 from medssl_nb.widgets.picture import Panel, WithPicture
@@ -11,6 +14,9 @@ from medssl_nb.widgets.training_monitor import TrainingMonitor
 from medssl_nb.widgets.volume_explorer import VolumeExplorer
 
 __all__ = [
+    "BoundaryExplorer",
+    "ClusterExplorer",
+    "JointMatrixExplorer",
     "MaskExplorer",
     "Panel",
     "PatchClusterExplorer",
@@ -21,6 +27,7 @@ __all__ = [
     "VolumeExplorer",
     "VoxelValue",
     "WithPicture",
+    "stable_clusters",
     "standalone_fragment",
     "standalone_page",
 ]

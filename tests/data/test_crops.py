@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medssl_nb.data.crops import crop_at, middle_of, pad_to, random_crop, random_start
+from medssl_nb.data.crops import crop_at, pad_to, place_of, random_crop, random_start
 
 
 def generator(seed=0):
@@ -62,11 +62,11 @@ def test_messages():
         random_crop([torch.zeros(1, 3, 3)], (2, 2, 2), generator())
 
 
-def test_the_start_and_the_middle_of_a_box():
+def test_the_start_and_the_place_of_a_box():
     grid, size = (20, 4), (8, 6)  # the second axis is padded by one voxel at each end
     volume = torch.arange(80).view(1, *grid)
     start = random_start(grid, size, generator(5))
     (box,) = random_crop([volume], size, generator(5))
     assert torch.equal(box, crop_at(pad_to(volume, size), start, size))
-    assert start[1] == 0 and middle_of(start, size, grid) == [(start[0] + 4) / 20, 0.5]
-    assert middle_of([0, 0], (2, 2), (2, 8)) == [0.5, 0.125]
+    assert start[1] == 0 and place_of(start, size, grid) == [start[0] / 12, 0.5]
+    assert place_of([0, 6], (2, 2), (2, 8)) == [0.5, 1.0]

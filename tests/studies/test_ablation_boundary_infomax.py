@@ -43,8 +43,9 @@ def test_arms_differ_in_their_parts_and_have_the_same_judges(study, tmp_path, ca
     assert set(by_arm["contrast only"]) == {"arm", "seed", "probe_1", "probe_4"}  # it has no clusters to judge
     for arm in arms[:3]:
         run = by_arm[arm]
-        assert 1 <= run["used"] <= 4 and 0 <= run["share"] <= 1 and 0 <= run["agreement"] <= 1
+        assert 1 <= run["used"] <= 4 and 0 <= run["organ_share"] <= 1 and 0 <= run["agreement"] <= 1
         assert run["border_f_0mm"] <= run["border_f_7.3mm"] + 1e-9 and run["kappa"] <= run["agreement"]
+    assert (tmp_path / "runs" / "boundary_infomax.demo" / "phantom" / "seed0" / "encoder.safetensors").exists()
     capsys.readouterr()
     study.main(words(tmp_path, *arms))  # again: everything is loaded, nothing trained
     assert "step 3/3" not in capsys.readouterr().out

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medssl_nb.viz.clusters import cluster_colours
 from medssl_nb.viz.colours import CLUSTER_COLOURS, CONTOUR_COLOUR, MASK_COLOUR, ORGAN_COLOURS, rgb
 from medssl_nb.viz.layers import outline_segments, present, slice_rgb, stack_layers
 
@@ -98,3 +99,15 @@ def test_units():
     assert stack_layers(GREY).unit == ""
     assert not stack_layers(GREY).in_mm
     assert stack_layers(GREY, spacing_mm=(1, 2, 3)).in_mm
+
+
+def test_clusters_are_all_drawn_in_their_own_colours_the_first_too():
+    clusters = np.zeros((2, 2, 1), int)
+    clusters[1, 1] = 13
+    layers = stack_layers(np.zeros((2, 2, 1)), clusters=clusters, opacity=1.0, window=(0, 1))
+    colours = cluster_colours(14)
+    picture = slice_rgb(layers, "axial", 0).reshape(-1, 3)
+    assert {tuple(pixel) for pixel in picture} == {tuple(rgb(colours[k])) for k in (0, 13)}
+    assert [overlay.names[number] for overlay, number in present(layers, "axial", 0)] == ["cluster 0", "cluster 13"]
+    with pytest.raises(ValueError, match="num_clusters must be 1 to 40, got 41"):
+        stack_layers(np.zeros((2, 2, 1)), clusters=clusters + 27)

@@ -30,7 +30,7 @@ def joint_probability(
             or is 0 everywhere.
     """
     check_pair(probs_a, probs_b)
-    a, b = at_least_float32(probs_a).flatten(2), at_least_float32(probs_b).flatten(2)  # (B, K, N)
+    a, b = (p.flatten(2) for p in _of_one_type(probs_a, probs_b))  # (B, K, N)
     if mask is None:
         total = a.shape[0] * a.shape[2]
     else:
@@ -71,7 +71,7 @@ def displaced_joint_probability(
     size = probs_a.shape[2:]
     if not (isinstance(radius, int) and 0 <= radius < min(size)):
         raise ValueError(f"radius is a whole number from 0, below the smallest side {min(size)}; got {radius!r}.")
-    a, b = at_least_float32(probs_a), at_least_float32(probs_b)
+    a, b = _of_one_type(probs_a, probs_b)
     sums = []
     with torch.autocast(a.device.type, enabled=False):
         for u in product(range(-radius, radius + 1), repeat=len(size)):
@@ -156,6 +156,12 @@ def regularized_mi_loss(
     clusters = P.shape[-1]
     target = alpha * torch.eye(clusters, dtype=P.dtype, device=P.device) / clusters + (1 - alpha) * P
     return -(target * torch.log(P + eps)).sum() + marginal_weight * (P * _log_marginals(P, eps)).sum()
+
+
+def _of_one_type(probs_a: Tensor, probs_b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = at_least_float32(probs_a), at_least_float32(probs_b)
+    kept = torch.promote_types(a.dtype, b.dtype)
+    return a.to(kept), b.to(kept)
 
 
 def _log_marginals(P: Tensor, eps: float) -> Tensor:

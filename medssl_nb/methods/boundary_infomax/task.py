@@ -31,14 +31,15 @@ class BoundaryInfoMax(PretextTask):
         parts: which terms are trained. "clusters": mutual information of the two views (alone: IIC); "regularised":
             pulled towards the balanced diagonal with `alpha`; "boundary": cluster borders where the image has edges;
             "contrast": InfoNCE of the deepest features. "regularised" and "boundary" need "clusters".
-        num_clusters, num_heads, head_type, hidden_channels: of `ClusterHead`.
+        num_clusters, num_heads, head_type, hidden_channels, cluster_temperature: of `ClusterHead`.
         level: which feature map is clustered, 0 the finest; 1 has an eighth of the voxels.
         alpha, marginal_weight: see `regularized_mi_loss`.
         window, power, spacing, boundary: see `boundary_loss`; spacing and window in the grid of that feature map.
         mi_weight, boundary_weight, contrast_weight: of the terms.
         mask_outside: leave out what T brings in from outside the crop; the released code takes it along.
-        partitions: parts of the scan along `slab_axis`; crops whose middles lie in the same part are positives of each
-            other. 0: only the two views of a crop are.
+        partitions: parts of the scan along `slab_axis`; crops of the same part are positives of each other. Counted
+            are the places a crop can have: for slices the released rule, and thick slabs fall into all parts alike.
+            0: only the two views of a crop are positives.
         slab_axis: 2, Z, is head-foot.
         projection, projection_hidden, temperature: of the contrast.
         scale, rotation_degrees, translation, flip_probability, flip_axes: of T, see `random_affine`.
@@ -50,7 +51,7 @@ class BoundaryInfoMax(PretextTask):
     """
 
     name = "boundary_infomax"
-    needs_middles = True
+    needs_places = True
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class BoundaryInfoMax(PretextTask):
         num_heads: int = 3,
         head_type: Literal["linear", "mlp"] = "linear",
         hidden_channels: int = 64,
+        cluster_temperature: float = 1.0,
         level: int = 0,
         alpha: float = 0.5,
         marginal_weight: float = 1.0,
@@ -98,8 +100,15 @@ class BoundaryInfoMax(PretextTask):
         if intensity_range is not None and not -math.inf < intensity_range[0] < intensity_range[1] < math.inf:
             raise ValueError(f"intensity_range is a lower and a higher grey value, or None; got {intensity_range!r}.")
         if "clusters" in self.parts:
-            shape = {"head_type": head_type, "hidden_channels": hidden_channels, "spatial_dims": encoder.spatial_dims}
-            self.heads = ClusterHead(encoder.feature_channels[level], num_clusters, num_heads=num_heads, **shape)
+            self.heads = ClusterHead(
+                encoder.feature_channels[level],
+                num_clusters,
+                num_heads=num_heads,
+                head_type=head_type,
+                hidden_channels=hidden_channels,
+                temperature=cluster_temperature,
+                spatial_dims=encoder.spatial_dims,
+            )
         if "contrast" in self.parts:
             width = {"hidden_channels": projection_hidden, "out_channels": projection}
             self.projector = ProjectionHead(encoder.feature_channels[-1], **width)
@@ -110,6 +119,7 @@ class BoundaryInfoMax(PretextTask):
         self.weights = {"mutual information": mi_weight, "boundary": boundary_weight, "contrast": contrast_weight}
         self.mask_outside, self.partitions, self.slab_axis = mask_outside, partitions, slab_axis
         self.temperature, self.hidden = temperature, [hidden_channels, projection_hidden, projection]
+        self.cluster_temperature = cluster_temperature
         self.movement = {
             "scale": tuple(scale),
             "rotation_degrees": rotation_degrees,
@@ -122,7 +132,7 @@ class BoundaryInfoMax(PretextTask):
         self.register_buffer("batch_size", torch.tensor(0))  # of all processes; the trivial contrast depends on it
         self._health: dict[str, float] = {}
 
-    def views(self, volumes: Tensor, generator: torch.Generator, middles: Tensor) -> Views:
+    def views(self, volumes: Tensor, generator: torch.Generator, where: Tensor) -> Views:
         """Two recoloured copies of each crop, one of them moved, the move, and the part of the scan.
 
         Returns:
@@ -136,7 +146,7 @@ class BoundaryInfoMax(PretextTask):
         b = self._jittered(unit, generator)
         a = random_gamma(self._jittered(unit, generator), gamma=self.grey_values["gamma"], generator=generator)
         a = apply_affine(a, theta)
-        heights = middles[:, self.slab_axis].tolist()
+        heights = where[:, self.slab_axis].tolist()
         parts = [axial_partition(min(int(h * _FINE), _FINE - 1), _FINE, self.partitions or 1) for h in heights]
         part = torch.tensor(parts, device=volumes.device)
         return {"a": low + width * a, "b": low + width * b, "theta": theta, "part": part}
@@ -238,6 +248,7 @@ class BoundaryInfoMax(PretextTask):
             "mask_outside": self.mask_outside,
             "slabs": [self.partitions, self.slab_axis],
             "temperature": self.temperature,
+            "cluster_temperature": self.cluster_temperature,
             "weights": self.weights,
             "intensity_range": self.intensity_range and list(self.intensity_range),
             **self.information,

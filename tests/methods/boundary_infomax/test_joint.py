@@ -604,3 +604,11 @@ def test_dead_cluster_keeps_loss_and_gradient_finite():
 def test_what_the_regularized_loss_refuses(joint, options, message):
     with pytest.raises(ValueError, match=message):
         regularized_mi_loss(joint, **options)
+
+
+def test_views_of_two_precisions_are_computed_in_the_finer():
+    a, b = (torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(s)).softmax(1) for s in (0, 1))
+    found = joint_probability(a, b.double())
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, joint_probability(a.double(), b.double()), rtol=0, atol=0)
+    assert displaced_joint_probability(a.double(), b, radius=1).dtype == torch.float64

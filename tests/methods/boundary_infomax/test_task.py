@@ -36,9 +36,9 @@ def volumes(number=3, size=SIZE):
 
 def views_of(task, x=None, seed=0, heights=(0.1, 0.5, 0.9)):
     x = volumes() if x is None else x
-    middles = torch.full((len(x), 3), 0.5)
-    middles[:, 2] = torch.tensor(heights[: len(x)])
-    return task.views(x, torch.Generator().manual_seed(seed), middles)
+    where = torch.full((len(x), 3), 0.5)
+    where[:, 2] = torch.tensor(heights[: len(x)])
+    return task.views(x, torch.Generator().manual_seed(seed), where)
 
 
 def test_neutral_ranges_leave_the_crops_as_they_are():
@@ -70,7 +70,7 @@ def test_grey_values_stay_in_their_range_and_differ_between_the_views():
 @pytest.mark.parametrize(
     ("partitions", "axis", "expected"), [(3, 2, [0, 1, 2]), (2, 2, [0, 0, 1]), (4, 0, [1, 1, 1]), (0, 2, [0, 0, 0])]
 )
-def test_crops_get_the_part_of_the_scan_in_which_their_middle_lies(partitions, axis, expected):
+def test_crops_get_the_part_of_the_scan_in_which_they_lie(partitions, axis, expected):
     assert views_of(make_task(partitions=partitions, slab_axis=axis))["part"].tolist() == expected
 
 
@@ -231,11 +231,11 @@ def test_training_on_small_phantoms_finds_clusters_that_both_views_share():
     from medssl_nb.data import load_cohort
 
     cohort = load_cohort("phantom", train=6, validation=0, test=0, shape=(20, 20, 20), spacing_mm=(14, 14, 17))
-    task = make_task(rotation_degrees=10.0, flip_probability=0.0, gamma=(0.7, 1.4))
+    task = make_task(rotation_degrees=10.0, flip_probability=0.0, gamma=(0.7, 1.4), cluster_temperature=0.3)
     profile = Profile(steps=60, batch_size=6, crop=(16, 16, 8), learning_rate=1e-2, health_every=1)
     records = list(pretrain(task, cohort, profile))
     assert all(math.isfinite(value) for record in records for value in record.losses.values())
     first, last = records[0], records[-1]
-    assert last.losses["mutual information"] < task.trivial_losses["mutual information"] - 0.05
-    assert last.losses["boundary"] < first.losses["boundary"]
-    assert last.health["clusters used"] > 3 and last.health["information (nats)"] > 0.01
+    assert last.losses["mutual information"] < task.trivial_losses["mutual information"] - 0.2
+    assert last.losses["contrast"] < first.losses["contrast"]
+    assert last.health["clusters used"] > 3 and last.health["information (nats)"] > 0.1
