@@ -108,7 +108,7 @@ def cluster_scores(task, cases, cohort, recipe) -> dict[str, float]:
         clusters, usage = probs.argmax(1), usage + probs.sum((0, 2, 3, 4))
         moved = task.cluster_probabilities(moved_volume(volume, move)).argmax(1)
         inside = apply_affine(torch.ones_like(volume), move)[:, 0] > 0
-        for name, value in agreement_scores(moved_map(clusters, move)[inside], moved[inside]).items():
+        for name, value in agreement_scores(apply_affine(clusters[:, None], move)[:, 0][inside], moved[inside]).items():
             found[name].append(value)
         for far in TOLERANCES_MM:
             for name, value in border_scores(clusters[0], label, spacing, far).items():
@@ -118,11 +118,6 @@ def cluster_scores(task, cases, cohort, recipe) -> dict[str, float]:
     means = {name: sum(values) / len(values) for name, values in found.items()}
     said = organ_information(torch.stack(stacked), torch.stack(labels), organs)
     return {"used": clusters_used(usage), **{f"organ_{name}": value for name, value in said.items()}, **means}
-
-
-def moved_map(clusters: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Cluster map (B, X, Y, Z) moved; in float32, so that the very voxels are taken that features would give."""
-    return apply_affine(clusters[:, None].float(), theta)[:, 0].long()
 
 
 def moved_volume(volume: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

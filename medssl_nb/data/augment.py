@@ -102,7 +102,8 @@ def apply_affine(
     """
     _check_sampling(x, theta, mode, padding_mode)
     plain = x.as_subclass(Tensor)
-    exact = x.dtype in (torch.float64, torch.int32, torch.int64)  # large label numbers do not fit into float32
+    # Labels are sampled as floats are, or "nearest" would choose other voxels at ties; only huge numbers need float64.
+    exact = x.dtype == torch.float64 or (x.dtype in (torch.int32, torch.int64) and bool((x.abs() > 2**24).any()))
     values, theta = (t.to(x.device, torch.float64 if exact else torch.float32) for t in (plain, theta))
     if x.ndim == 3:  # torch samples from two axes on: a line is a picture one voxel wide
         values, theta = values[:, :, None], _as_two_dimensional(theta)

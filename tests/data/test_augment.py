@@ -314,3 +314,12 @@ def test_jitter_refuses_negative_strength(name):
 def test_jitter_refuses_labels():
     with pytest.raises(ValueError, match="images must be a floating-point"):
         jitter_intensity(torch.ones(1, 1, 4).int())
+
+
+def test_labels_and_features_take_the_same_voxels_even_at_ties():
+    theta = random_affine(1, (20, 20, 20), scale=(0.85, 0.85), rotation_degrees=0, translation=0, flip_probability=0)
+    label = torch.randint(9, (1, 1, 20, 20, 20), generator=torch.Generator().manual_seed(0))
+    for kind in (torch.int64, torch.int32, torch.uint8):
+        assert torch.equal(apply_affine(label.to(kind), theta).float(), apply_affine(label.float(), theta))
+    huge = label + 2**24 + 1
+    assert set(apply_affine(huge, theta).unique().tolist()) <= {0, *huge.unique().tolist()}

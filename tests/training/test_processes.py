@@ -20,8 +20,9 @@ from medssl_nb.training import NonFiniteLoss, PretextTask, Profile, gather, info
 
 STEPS, BATCH = 4, 4
 KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked")
-# Adam divides by the gradient's size, so that the rounding of a small one moves its weight; see the test in float64.
-ROUNDING = {"rtol": 1e-5, "atol": 1e-4}
+# Adam divides by the gradient's size, so that the rounding of a small one moves its weight, by up to the learning rate
+# where gradients are as steep as those of clusters; see the test in float64.
+ROUNDING = {kind: {"rtol": 1e-5, "atol": 5e-3 if kind.startswith("infomax") else 1e-4} for kind in KINDS}
 LOSSES = {"rel": 1e-4}  # a contrast at temperature 0.07 enlarges rounding further
 
 
@@ -60,7 +61,8 @@ def make_task(kind, double=False):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = build_encoder(network)
-        clusters = {"num_clusters": 5, "num_heads": 2, "projection": 8, "window": 3, "mask_outside": "masked" in kind}
+        clusters = {"num_clusters": 5, "num_heads": 2, "projection": 8, "window": 3, "temperature": 0.5}
+        clusters["mask_outside"] = "masked" in kind
         options = {
             "adaptive": {"foreground": "above minimum"},  # patients hide different numbers
             "infomax": clusters,
@@ -237,7 +239,7 @@ def test_one_process_gathers_nothing():
 def test_two_processes_train_as_one_does(kind, by_torchrun):
     for found in by_torchrun:
         assert found[kind]["losses"] == pytest.approx(alone(kind)["losses"], **LOSSES)
-        torch.testing.assert_close(found[kind]["weights"], alone(kind)["weights"], **ROUNDING)
+        torch.testing.assert_close(found[kind]["weights"], alone(kind)["weights"], **ROUNDING[kind])
     torch.testing.assert_close(by_torchrun[0][kind]["weights"], by_torchrun[1][kind]["weights"], rtol=0, atol=0)
 
 
@@ -260,7 +262,7 @@ def test_one_process_goes_on_where_two_stopped(kind, by_torchrun, torchrun_folde
     assert [*by_torchrun[0][f"{kind} half"]["losses"], *rest["losses"]] == pytest.approx(
         alone(kind)["losses"], **LOSSES
     )
-    torch.testing.assert_close(rest["weights"], alone(kind)["weights"], **ROUNDING)
+    torch.testing.assert_close(rest["weights"], alone(kind)["weights"], **ROUNDING[kind])
     assert [r["step"] for r in read_history(folder)] == [1, 2, 3, 4]
 
 
@@ -287,7 +289,7 @@ def assert_shared(found, monkeypatch):
         assert both == one["seen"][step * BATCH : (step + 1) * BATCH]
     for f in found:
         assert f["losses"] == pytest.approx(one["losses"], rel=1e-5)
-        torch.testing.assert_close(f["weights"], one["weights"], **ROUNDING)
+        torch.testing.assert_close(f["weights"], one["weights"], **ROUNDING[kind])
 
 
 def test_torchrun_shares_the_batch(by_torchrun, monkeypatch):
