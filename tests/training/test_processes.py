@@ -289,7 +289,7 @@ def assert_shared(found, monkeypatch):
         assert both == one["seen"][step * BATCH : (step + 1) * BATCH]
     for f in found:
         assert f["losses"] == pytest.approx(one["losses"], rel=1e-5)
-        torch.testing.assert_close(f["weights"], one["weights"], **ROUNDING[kind])
+        torch.testing.assert_close(f["weights"], one["weights"], **ROUNDING["masked"])
 
 
 def test_torchrun_shares_the_batch(by_torchrun, monkeypatch):
