@@ -1,5 +1,6 @@
 """What do the losses of two views' clusters see, and what not? Their joint matrix, broken on purpose and read aloud."""
 
+import math
 import textwrap
 from html import escape
 
@@ -124,7 +125,7 @@ class JointMatrixExplorer(WithPicture, ipywidgets.VBox):
     # ---- what follows what ----
 
     def _sharpen(self, change=None) -> None:
-        as_given = self.sharpness == 1
+        as_given = math.isclose(self.sharpness, 1)  # the browser sends 1.0000000000000002 back
         self._sharp = self._given if as_given else [_sharpened(logs, self.sharpness) for logs in self._logs]
         self._break()
 
@@ -168,7 +169,7 @@ class JointMatrixExplorer(WithPicture, ipywidgets.VBox):
         with self.canvas.hold_sync():
             seen = None if np.isnan(shown).all() else shown
             self.canvas.set_heat(seen, heat_range=(0, top), heat_name=name)
-            if go_there:
+            if go_there and seen is not None:  # else there is no highest place to go to
                 self.canvas.crosshair = inner_voxels((heat >= _NEARLY * heat.max()).astype(np.uint8), 1)[0]
 
     # ---- words ----
@@ -189,7 +190,8 @@ class JointMatrixExplorer(WithPicture, ipywidgets.VBox):
         i, j = self.cell
         share = float(self.joint[i, j])
         where = f"in cluster {i} in view A and {j} in view B"
-        return f"P[{i}, {j}] = {short_number(share)}: {_percent(share)} of voxels are {where}"
+        nowhere = "" if share > 0 else "; nothing to show on the slices"
+        return f"P[{i}, {j}] = {short_number(share)}: {_percent(share)} of voxels are {where}{nowhere}"
 
     # ---- arrangement ----
 

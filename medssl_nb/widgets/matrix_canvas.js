@@ -68,7 +68,7 @@ function render({ model, el }) {
       ...[...sums[1]].map((s, j) => make("rect", { x: AREA.left + start(j), y: low - long(s), width: wide, height: long(s), fill: inB })),
       make("path", { d: `M${right + even} ${AREA.top}v${AREA.side}M${AREA.left} ${low - even}h${AREA.side}` }),
       make("text", { x: right, y: AREA.top - 8 }, "used in A"),
-      make("text", { x: AREA.left, y: 12 }, `used in B · longest bar ${(100 * most).toPrecision(2)} % · dashed: all alike`),
+      make("text", { x: AREA.left, y: 12 }, `used in B · longest bar ${Number((100 * most).toPrecision(2))} % · dashed: all alike`),
     );
   }
 
