@@ -12,7 +12,7 @@ from medssl_nb.widgets.image_row import ImageRow
 from medssl_nb.widgets.picture import WithPicture
 from medssl_nb.widgets.setting import Setting
 
-WINDOWS = (1, 3, 5, 7, 9, 11)
+WINDOWS = (3, 5, 7, 9, 11)  # a window of one voxel is always flat
 FARTHEST = 12  # voxels that the border may be moved
 _STEP = 0.5
 _FITS = 0.99
@@ -30,7 +30,7 @@ class BoundaryExplorer(WithPicture, ipywidgets.VBox):
     `.width`, `.noise` or `.z`; read
         loss: as `boundary_loss(.probs, .image, ...)`.
         flat_share: share of the voxels with cc > 0.99 whose window holds no piece of the true border.
-        edge_cc: mean cc where the window (3 at least) holds one.
+        edge_cc: mean cc where the window holds one.
         maps: "entropy", "edges", "correlation", each (X, Y).
         line.value: these in words.
 
@@ -44,7 +44,7 @@ class BoundaryExplorer(WithPicture, ipywidgets.VBox):
         image: (X, Y), (X, Y, Z) or (1, X, Y, Z), as a network gets it (CT: cut to a window).
         mask: bool of the same shape, the true region.
         z: axial slice to start with; None is that with most of the region. Slices without a border are left out.
-        window: side of the window of the local correlation in voxels: 1, 3, 5, 7, 9 or 11.
+        window: side of the window of the local correlation in voxels: 3, 5, 7, 9 or 11.
         power: of `edge_target`, 0.25 to 2.
         offset: of the border in voxels, -12 to 12.
         width: of the logistic step from one cluster into the other in voxels, 0.05 to 4.
@@ -156,7 +156,7 @@ class BoundaryExplorer(WithPicture, ipywidgets.VBox):
         self._entropy = cluster_entropy(self.probs)[:, None]  # (1, 1, X, Y)
         self.maps = self._correlate()
         cc = self.maps["correlation"]
-        border = window_holds_border(self._inside, max(self.window, 3))
+        border = window_holds_border(self._inside, self.window)
         self.loss = -float(cc.mean())
         self.flat_share = float(((cc > _FITS).numpy() & ~border).mean())
         self.edge_cc = float(cc.numpy()[border].mean())
@@ -226,7 +226,7 @@ class BoundaryExplorer(WithPicture, ipywidgets.VBox):
         return (
             f"loss {_number(self.loss)}: flat against flat gives {100 * self.flat_share:.0f} % of the voxels cc > "
             f"{_FITS:g}; edge windows: mean cc {_number(self.edge_cc, 2)}; largest entropy "
-            f"{float(self._entropy.max()):.2g} of {np.log(2):.2f}"
+            f"{max(float(self._entropy.max()), 0.0):.2f} of {np.log(2):.2f}"
         )
 
     def _arranged(self) -> list:

@@ -621,9 +621,16 @@ class Viewer {
   }
 
   /** Give every picture its size: one scale for all, true proportions, next to each other where there is room. */
+  // JupyterLab takes arrow keys as "next cell" from drop-downs, ours and those of ipywidgets beside us, unless told not to.
+  keepArrows() {
+    const output = this.el.closest(".jp-OutputArea-output") ?? this.el;
+    for (const select of output.querySelectorAll("select")) select.dataset.lmSuppressShortcuts = "true";
+  }
+
   fit() {
     const room = this.row?.clientWidth ?? 0;
     if (room === 0) return;
+    this.keepArrows();
     const shape = this.get("shape");
     const spacing = this.get("spacing");
     const mm = this.pictures.map(({ plane }) => [plane.column, plane.row].map((axis) => shape[axis] * spacing[axis]));
