@@ -273,8 +273,14 @@ def _as_list(results: Results) -> list[Mapping]:
     return results
 
 
+# Settings that came later, with what runs from before them did.
+_NEUTRAL = {"class_balance": 0.0, "clip_norm": None}
+
+
 def _protocol(result: Mapping) -> str:
     settings = {key: value for key, value in result["settings"].items() if key != "pretraining"}
+    if result["kind"] == "transfer":
+        settings = _NEUTRAL | settings
     return json.dumps([result["kind"], result["cohort"], settings], sort_keys=True)
 
 

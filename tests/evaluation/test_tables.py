@@ -300,3 +300,10 @@ def test_wrong_kinds_and_nothing():
         dice_table([])
     with pytest.raises(ValueError, match=r"there are no runs in mae\.demo"):
         dice_table(result_of([]))
+
+
+def test_a_setting_that_came_later_and_changes_nothing_keeps_results_comparable():
+    older = result_of([run_of("random", 1, 0, 0, 0.4)], settings={"steps": 60})
+    same = result_of([run_of("mae", 1, 0, 0, 0.5)], settings={"steps": 60, "clip_norm": None, "class_balance": 0.0})
+    other = result_of([run_of("mae", 1, 0, 0, 0.6)], settings={"steps": 60, "clip_norm": 1.0, "class_balance": 0.0})
+    assert comparable([older, same, other]) == [[older, same], [other]]
