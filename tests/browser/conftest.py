@@ -5,6 +5,7 @@ and read. A test fails if its page asks for anything outside this machine or a s
 """
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -197,6 +198,52 @@ class Notebook:
         self.command("apputils:change-theme", theme=name)
         light = "true" if name.endswith("Light") else "false"
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+
+    # ---- explorers: what Python knows, what was drawn, keys for a control ----
+
+    def value(self, expression: str):
+        """What the expression is in the kernel, for values whose repr can be read back."""
+        return eval(self.python(f"print(repr({expression}))"))
+
+    def set(self, statement: str) -> None:
+        assert self.python(statement) == ""
+        self.drawn()
+
+    def until_value(self, expression: str, expected) -> None:
+        for _ in range(50):
+            if (found := self.value(expression)) == expected:
+                self.drawn()
+                return
+            self.page.wait_for_timeout(50)
+        assert found == expected
+
+    def until_changed(self, read, before):
+        """What `read()` returns as soon as it is no longer `before`."""
+        for _ in range(50):
+            if (found := read()) != before:
+                return found
+            self.page.wait_for_timeout(50)
+        pytest.fail("the picture did not change")
+
+    def drawn(self) -> None:
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def output(self, number: int):
+        """The output area of a code cell."""
+        return self.page.locator(".jp-CodeCell").nth(number).locator(".jp-OutputArea").first
+
+    def control(self, area, name: str):
+        """The part that takes keys of the ipywidgets control with this description."""
+        row = area.locator(".widget-inline-hbox").filter(has_text=re.compile(f"^{name}"))
+        return row.locator(".noUi-handle, select, input[type=number]").first
+
+    def press(self, area, name: str, *keys: str) -> None:
+        self.control(area, name).focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def pixels(self, canvas) -> list:
+        return canvas.evaluate("(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
 
 
 @pytest.fixture(scope="module")

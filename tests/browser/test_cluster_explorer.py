@@ -40,32 +40,13 @@ class Driver:
 
     def __init__(self, notebook):
         self.notebook, self.page = notebook, notebook.page
-        self.few, self.many = (
-            self.page.locator(".jp-CodeCell").nth(number).locator(".jp-OutputArea").first for number in (0, 1)
-        )
+        self.few, self.many = (notebook.output(number) for number in (0, 1))
 
-    def python(self, expression: str):
-        return eval(self.notebook.python(f"print(repr({expression}))"))
-
-    def set(self, statement: str) -> None:
-        assert self.notebook.python(statement) == ""
-        self.drawn()
-
-    def until_python(self, expression: str, expected) -> None:
-        for _ in range(50):
-            if (found := self.python(expression)) == expected:
-                self.drawn()
-                return
-            self.page.wait_for_timeout(50)
-        assert found == expected
-
-    def drawn(self) -> None:
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    def __getattr__(self, name: str):
+        return getattr(self.notebook, name)  # what every notebook can do
 
     def control(self, name: str):
-        """The part of the first explorer that takes keys of the ipywidgets control with this description."""
-        row = self.few.locator(".widget-inline-hbox").filter(has_text=re.compile(f"^{name}"))
-        return row.locator(".noUi-handle, select").first
+        return self.notebook.control(self.few, name)
 
     def bar(self, number: int, area=None):
         return (area or self.few).locator(".ub-bar").nth(number)
@@ -76,15 +57,10 @@ class Driver:
         )
 
     def pixels(self, area=None) -> list:
-        code = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
-        return (area or self.few).locator("canvas[data-plane=axial]").evaluate(code)
+        return self.notebook.pixels((area or self.few).locator("canvas[data-plane=axial]"))
 
     def until_redrawn(self, before: list) -> list:
-        for _ in range(50):
-            if (found := self.pixels()) != before:
-                return found
-            self.page.wait_for_timeout(50)
-        pytest.fail("the picture did not change")
+        return self.until_changed(self.pixels, before)
 
 
 @pytest.fixture(scope="module")
@@ -110,30 +86,30 @@ def test_training_steps_move_by_keys_and_bars_and_voxels_follow(lab_page):
     lab_page.control("training step").focus()
     lab_page.page.keyboard.press("ArrowLeft")
     lab_page.page.keyboard.press("ArrowLeft")
-    lab_page.until_python("few.step", 20)
+    lab_page.until_value("few.step", 20)
     lab_page.few.get_by_text("step 20: ").first.wait_for()
     lab_page.until_redrawn(before)
-    shares, upper = lab_page.python("few.usage.tolist()"), lab_page.python("few.bars.upper")
+    shares, upper = lab_page.value("few.usage.tolist()"), lab_page.value("few.bars.upper")
     assert lab_page.heights() == pytest.approx([100 * (s / upper) ** 0.5 for s in shares], abs=0.01) != heights
 
 
 def test_a_click_on_a_bar_picks_it_and_another_click_lets_go(lab_page):
     before = lab_page.pixels()
     lab_page.bar(1).click()
-    lab_page.until_python("few.picked", (1,))
+    lab_page.until_value("few.picked", (1,))
     lab_page.few.get_by_text("; cluster 1: 19 % of voxels").wait_for()
     lab_page.until_redrawn(before)
     lab_page.bar(2).click()
-    lab_page.until_python("few.picked", (2,))
+    lab_page.until_value("few.picked", (2,))
     lab_page.bar(0).click(modifiers=["Shift"])
-    lab_page.until_python("few.picked", (0, 2))
+    lab_page.until_value("few.picked", (0, 2))
     assert [bar.get_attribute("aria-selected") for bar in lab_page.few.locator(".ub-bar").all()] == [
         *("true", "false", "true", "false")
     ]
     lab_page.bar(2).click(modifiers=["Shift"])
-    lab_page.until_python("few.picked", (0,))
+    lab_page.until_value("few.picked", (0,))
     lab_page.bar(0).click()
-    lab_page.until_python("few.picked", ())
+    lab_page.until_value("few.picked", ())
     lab_page.page.mouse.move(0, 0)
     for _ in range(50):
         if lab_page.pixels() == before:
@@ -158,7 +134,7 @@ def test_bars_by_keys_and_not_through_the_notebook(lab_page):
     ):
         for key in keys:
             lab_page.page.keyboard.press(key)
-        lab_page.until_python("few.picked", picked)
+        lab_page.until_value("few.picked", picked)
     for key in ("a", "b", "d", "d"):
         lab_page.page.keyboard.press(key)
     assert lab_page.page.evaluate(active) == cell
@@ -171,21 +147,21 @@ def test_the_button_picks_all_again(lab_page):
     assert lab_page.bar(3).get_attribute("aria-selected") == "true"
     lab_page.few.get_by_role("button", name="all clusters").focus()
     lab_page.page.keyboard.press("Enter")
-    lab_page.until_python("few.picked", ())
+    lab_page.until_value("few.picked", ())
     assert lab_page.bar(3).get_attribute("aria-selected") == "false"
 
 
 def test_organs_can_be_outlined(lab_page):
     before = lab_page.pixels()
     lab_page.control("outline").select_option("liver")
-    lab_page.until_python("few.organ", "liver")
+    lab_page.until_value("few.organ", "liver")
     lab_page.few.get_by_text("; liver: ").wait_for()
     liver = lab_page.until_redrawn(before)
     lab_page.control("outline").select_option("all")
-    lab_page.until_python("few.organ", "all")
+    lab_page.until_value("few.organ", "all")
     lab_page.until_redrawn(liver)
     lab_page.control("outline").select_option("none")
-    lab_page.until_python("few.organ", "none")
+    lab_page.until_value("few.organ", "none")
 
 
 def test_the_pointer_tells_which_bar_it_is_on(lab_page):
@@ -201,7 +177,7 @@ def test_forty_bars_can_be_told_apart_and_hit(lab_page):
         box = lab_page.bar(number, lab_page.many).bounding_box()
         assert box["width"] >= 12 and box["height"] >= 100
         lab_page.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 10)  # above the bar counts as well
-        lab_page.until_python("many.picked", (number,))
+        lab_page.until_value("many.picked", (number,))
     assert lab_page.many.locator(".ub-id").evaluate_all("(all) => all.every((e) => e.scrollWidth <= e.clientWidth)")
 
 

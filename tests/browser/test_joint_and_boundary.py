@@ -49,47 +49,11 @@ class Driver:
 
     def __init__(self, notebook):
         self.notebook, self.page = notebook, notebook.page
-        areas = [self.page.locator(".jp-CodeCell").nth(k).locator(".jp-OutputArea").first for k in (1, 2, 3)]
-        self.joint, self.border, self.slices = areas
+        self.joint, self.border, self.slices = (notebook.output(number) for number in (1, 2, 3))
         self.matrix, self.row = self.joint.locator(".matrix-canvas"), self.border.locator(".image-row")
 
-    def python(self, expression: str):
-        return eval(self.notebook.python(f"print(repr({expression}))"))
-
-    def set(self, statement: str) -> None:
-        assert self.notebook.python(statement) == ""
-        self.drawn()
-
-    def until_python(self, expression: str, expected) -> None:
-        for _ in range(50):
-            if (found := self.python(expression)) == expected:
-                self.drawn()
-                return
-            self.page.wait_for_timeout(50)
-        assert found == expected
-
-    def drawn(self) -> None:
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def control(self, area, name: str):
-        """The part that takes keys of the ipywidgets control with this description."""
-        row = area.locator(".widget-inline-hbox").filter(has_text=re.compile(f"^{name}"))
-        return row.locator(".noUi-handle, select").first
-
-    def press(self, area, name: str, *keys: str) -> None:
-        self.control(area, name).focus()
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def pixels(self, canvas) -> list:
-        return canvas.evaluate("(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
-
-    def until_changed(self, read, before):
-        for _ in range(50):
-            if (found := read()) != before:
-                return found
-            self.page.wait_for_timeout(50)
-        pytest.fail("the picture did not change")
+    def __getattr__(self, name: str):
+        return getattr(self.notebook, name)  # what every notebook can do
 
     def cell_place(self, i: int, j: int) -> dict:
         frame = self.matrix.locator("svg").bounding_box()
@@ -130,11 +94,11 @@ def lab_page(open_notebook) -> Driver:
 # ---------------------------------------------------------------- joint matrix
 def test_a_click_on_a_cell_leads_to_where_it_is(lab_page):
     lab_page.page.mouse.click(**lab_page.cell_place(5, 3))
-    lab_page.until_python("joint.cell", (5, 3))
+    lab_page.until_value("joint.cell", (5, 3))
     lab_page.joint.get_by_text(re.compile(r"^P\[5, 3\] = ")).wait_for()
     high = "joint.heat[joint.canvas.crosshair] >= 0.95 * joint.heat.max()"
-    lab_page.until_python(f"bool({high})", True)
-    z = lab_page.python("joint.canvas.crosshair[2]")
+    lab_page.until_value(f"bool({high})", True)
+    z = lab_page.value("joint.canvas.crosshair[2]")
     lab_page.joint.locator("figcaption .sc-number", has_text=f"z = {z} of {SIDE - 1}").wait_for()
     lab_page.joint.locator(".sc-slider", has_text="a5·b3").wait_for()
 
@@ -146,18 +110,18 @@ def test_arrow_keys_move_the_cell_and_not_the_notebook(lab_page):
     cell = lab_page.page.evaluate(active)
     for key in ("ArrowUp", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
         lab_page.page.keyboard.press(key)
-    lab_page.until_python("joint.cell", (1, 1))
+    lab_page.until_value("joint.cell", (1, 1))
     lab_page.page.keyboard.press("Escape")
-    lab_page.until_python("joint.cell", None)
+    lab_page.until_value("joint.cell", None)
     assert lab_page.matrix.locator(".mc-mark").bounding_box() is None
     lab_page.page.keyboard.press("ArrowDown")
-    lab_page.until_python("joint.cell", (0, 0))
+    lab_page.until_value("joint.cell", (0, 0))
     assert lab_page.page.evaluate(active) == cell
 
 
 def test_the_pointer_tells_the_share_of_a_cell(lab_page):
     lab_page.page.mouse.move(**lab_page.cell_place(4, 6))
-    share = lab_page.python("float(joint.joint[4, 6])")
+    share = lab_page.value("float(joint.joint[4, 6])")
     text = lab_page.matrix.locator(".mc-words").inner_text()
     assert text.startswith("A 4, B 6: ")
     assert float(text.split(": ")[1]) == pytest.approx(share, rel=6e-3)
@@ -167,17 +131,17 @@ def test_the_pointer_tells_the_share_of_a_cell(lab_page):
 def test_sliders_and_the_choice_by_keys(lab_page):
     before = lab_page.cells()
     lab_page.press(lab_page.joint, "sharpness", *["ArrowRight"] * 5)
-    lab_page.until_python("round(joint.sharpness, 2)", 1.5)
+    lab_page.until_value("round(joint.sharpness, 2)", 1.5)
     sharper = lab_page.until_changed(lab_page.cells, before)
     lab_page.press(lab_page.joint, "alpha", "ArrowLeft", "ArrowLeft")
-    lab_page.until_python("round(joint.alpha, 2)", 0.4)
+    lab_page.until_value("round(joint.alpha, 2)", 0.4)
     lab_page.press(lab_page.joint, "lambda", *["ArrowRight"] * 5)
-    lab_page.until_python("round(joint.marginal_weight, 2)", 1.5)
+    lab_page.until_value("round(joint.marginal_weight, 2)", 1.5)
     assert lab_page.cells() == sharper
     lab_page.press(lab_page.joint, "break it", "ArrowDown")  # JupyterLab would take the key as "next cell"
-    lab_page.until_python("joint.broken", "names of view B permuted")
+    lab_page.until_value("joint.broken", "names of view B permuted")
     lab_page.until_changed(lab_page.cells, sharper)
-    lab_page.joint.get_by_text(lab_page.python("joint.line.value")).wait_for()
+    lab_page.joint.get_by_text(lab_page.value("joint.line.value")).wait_for()
     lab_page.set("joint.broken = 'as it is'; joint.sharpness = 1")
     assert lab_page.until_changed(lab_page.cells, sharper) == before
 
@@ -191,12 +155,12 @@ def test_a_drag_in_any_map_takes_the_border_along(lab_page):
         lab_page.page.mouse.down()
         lab_page.page.mouse.move(**lab_page.voxel_place(number, 31, 16), steps=4)
         lab_page.page.mouse.up()
-        lab_page.until_python("round(border.offset, 6)", 3.0)
+        lab_page.until_value("round(border.offset, 6)", 3.0)
         lab_page.until_changed(lambda: lab_page.pixels(lab_page.map(1)), before)
         lab_page.page.mouse.move(**lab_page.voxel_place(number, 20, 16))  # the button is up: nothing follows
         lab_page.page.wait_for_timeout(100)
-        assert lab_page.python("round(border.offset, 6)") == 3.0
-    lab_page.border.get_by_text(lab_page.python("border.line.value")).wait_for()
+        assert lab_page.value("round(border.offset, 6)") == 3.0
+    lab_page.border.get_by_text(lab_page.value("border.line.value")).wait_for()
 
 
 def test_arrow_keys_in_the_row_move_the_border(lab_page):
@@ -204,9 +168,9 @@ def test_arrow_keys_in_the_row_move_the_border(lab_page):
     lab_page.row.focus()
     for key in ("ArrowRight", "ArrowUp", "ArrowUp", "ArrowLeft"):
         lab_page.page.keyboard.press(key)
-    lab_page.until_python("border.offset", 1.0)
+    lab_page.until_value("border.offset", 1.0)
     lab_page.page.keyboard.press("ArrowDown")
-    lab_page.until_python("border.offset", 0.5)
+    lab_page.until_value("border.offset", 0.5)
     assert lab_page.row.locator(".ir-words").inner_text() == "border moved by 0.50 voxels"
 
 
@@ -222,9 +186,9 @@ def test_every_slider_of_the_border_by_keys(lab_page):
     for name, (keys, value, picture) in moves.items():
         before = lab_page.pixels(lab_page.map(picture))
         lab_page.press(lab_page.border, name, *keys)
-        lab_page.until_python(f"round(border.{name}, 2)", value)
+        lab_page.until_value(f"round(border.{name}, 2)", value)
         lab_page.until_changed(lambda at=picture: lab_page.pixels(lab_page.map(at)), before)
-    lab_page.border.get_by_text(lab_page.python("border.line.value")).wait_for()
+    lab_page.border.get_by_text(lab_page.value("border.line.value")).wait_for()
     lab_page.set("border.width = 0.5; border.window = 5; border.power = 0.75; border.noise = 0; border.offset = 0")
 
 
@@ -232,7 +196,7 @@ def test_the_pointer_shows_its_window_and_what_the_maps_hold(lab_page):
     lab_page.page.mouse.move(**lab_page.voxel_place(2, 28, 16))
     lab_page.drawn()
     found = lab_page.row.locator(".ir-words").inner_text()
-    held = [lab_page.python(f"float(border.maps[{name!r}][28, 16])") for name in ("entropy", "edges", "correlation")]
+    held = [lab_page.value(f"float(border.maps[{name!r}][28, 16])") for name in ("entropy", "edges", "correlation")]
     names = ("entropy", "edge target", "local correlation")
     assert found == "x = 28, y = 16: " + " · ".join(f"{n} {h:.2f}" for n, h in zip(names, held, strict=True))
     boxes = [path.get_attribute("d") for path in lab_page.row.locator(".ir-box").all()]
@@ -245,7 +209,7 @@ def test_the_pointer_shows_its_window_and_what_the_maps_hold(lab_page):
 def test_slices_move_by_keys_and_keep_their_proportions(lab_page):
     before = lab_page.pixels(lab_page.map(0, lab_page.slices))
     lab_page.press(lab_page.slices, "z", "ArrowRight")
-    lab_page.until_python("slices.z", 2)
+    lab_page.until_value("slices.z", 2)
     lab_page.until_changed(lambda: lab_page.pixels(lab_page.map(0, lab_page.slices)), before)
     frame = lab_page.map(0, lab_page.slices).bounding_box()
     assert frame["width"] / frame["height"] == pytest.approx(80 / 32, rel=0.02)

@@ -64,50 +64,17 @@ class Driver:
 
     def __init__(self, notebook):
         self.notebook, self.page = notebook, notebook.page
-        areas = [
-            self.page.locator(".jp-CodeCell").nth(number).locator(".jp-OutputArea").first for number in (1, 2, 3, 4)
-        ]
-        self.masks, self.clusters, self.guesses, self.curve = areas
+        self.masks, self.clusters, self.guesses, self.curve = (notebook.output(number) for number in (1, 2, 3, 4))
         self.scatter = self.clusters.locator(".patch-scatter")
 
-    def python(self, expression: str):
-        return eval(self.notebook.python(f"print(repr({expression}))"))
-
-    def set(self, statement: str) -> None:
-        assert self.notebook.python(statement) == ""
-        self.drawn()
-
-    def until_python(self, expression: str, expected) -> None:
-        for _ in range(50):
-            if (found := self.python(expression)) == expected:
-                self.drawn()
-                return
-            self.page.wait_for_timeout(50)
-        assert found == expected
-
-    def drawn(self) -> None:
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def control(self, area, name: str):
-        """The part that takes keys of the ipywidgets control with this description."""
-        row = area.locator(".widget-inline-hbox").filter(has_text=re.compile(f"^{name}"))
-        return row.locator(".noUi-handle, select, input[type=number]").first
-
-    def press(self, area, name: str, *keys: str) -> None:
-        self.control(area, name).focus()
-        for key in keys:
-            self.page.keyboard.press(key)
+    def __getattr__(self, name: str):
+        return getattr(self.notebook, name)  # what every notebook can do
 
     def pixels(self, area, plane: str = "axial") -> list:
-        code = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
-        return area.locator(f"canvas[data-plane={plane}]").evaluate(code)
+        return self.notebook.pixels(area.locator(f"canvas[data-plane={plane}]"))
 
     def until_redrawn(self, area, before: list, plane: str = "axial") -> list:
-        for _ in range(50):
-            if (found := self.pixels(area, plane)) != before:
-                return found
-            self.page.wait_for_timeout(50)
-        pytest.fail("the picture did not change")
+        return self.until_changed(lambda: self.pixels(area, plane), before)
 
     def point(self, plane: str, column: int, row: int) -> dict:
         """Place on the page of the middle of a picture element of the cluster explorer's slices."""
@@ -141,8 +108,8 @@ def lab_page(open_notebook) -> Driver:
 def test_the_hidden_share_moves_by_keys_and_the_mask_follows(lab_page):
     before = lab_page.pixels(lab_page.masks, "coronal")
     lab_page.press(lab_page.masks, "hidden share", *["ArrowRight"] * 8)
-    lab_page.until_python("round(masks.ratio.value, 2)", 0.7)
-    lab_page.until_python("int(masks.mask.sum())", 34)
+    lab_page.until_value("round(masks.ratio.value, 2)", 0.7)
+    lab_page.until_value("int(masks.mask.sum())", 34)
     lab_page.masks.get_by_text("hidden 34 of 48 · called lesion: 2 of 2 hidden").wait_for()
     lab_page.until_redrawn(lab_page.masks, before, "coronal")
     assert lab_page.masks.locator(".sc-chip").all_inner_texts() == ["hidden, called lesion", "hidden, other"]
@@ -154,20 +121,20 @@ def test_the_lesion_share_can_be_moved_only_where_it_counts(lab_page):
         "(e) => e.closest('.noUi-target').hasAttribute('disabled')"
     )
     lab_page.control(lab_page.masks, "strategy").select_option("share")
-    lab_page.until_python("masks.strategy.value", "share")
+    lab_page.until_value("masks.strategy.value", "share")
     lab_page.press(lab_page.masks, "lesion share", "ArrowLeft", "ArrowLeft")
-    lab_page.until_python("round(masks.lesion_share, 1)", 0.8)
+    lab_page.until_value("round(masks.lesion_share, 1)", 0.8)
     lab_page.control(lab_page.masks, "strategy").select_option("random")
-    lab_page.until_python("masks.lesion_share", 0.0)
+    lab_page.until_value("masks.lesion_share", 0.0)
 
 
 def test_drawing_again_by_button_and_by_number(lab_page):
     lab_page.masks.get_by_role("button", name="draw again").focus()
     lab_page.page.keyboard.press("Enter")
-    lab_page.until_python("masks.seed.value", 1)
+    lab_page.until_value("masks.seed.value", 1)
     lab_page.control(lab_page.masks, "seed").fill("7")
     lab_page.page.keyboard.press("Enter")
-    lab_page.until_python("masks.seed.value", 7)
+    lab_page.until_value("masks.seed.value", 7)
 
 
 def test_what_the_network_sees(lab_page):
@@ -175,10 +142,10 @@ def test_what_the_network_sees(lab_page):
     box = lab_page.masks.get_by_label("show what the network sees")
     box.focus()
     lab_page.page.keyboard.press("Space")
-    lab_page.until_python("masks.network_view.value", True)
+    lab_page.until_value("masks.network_view.value", True)
     grey = lab_page.until_redrawn(lab_page.masks, before)
     lab_page.page.keyboard.press("Space")
-    lab_page.until_python("masks.network_view.value", False)
+    lab_page.until_value("masks.network_view.value", False)
     assert lab_page.until_redrawn(lab_page.masks, grey) == before
 
 
@@ -190,8 +157,8 @@ def test_a_click_on_a_point_leads_to_its_patch(lab_page):
         lab_page.set("clusters.selected = -1; clusters.canvas.crosshair = (0, 0, 0); clusters.selected = -1")
         assert lab_page.mark() is None
         lab_page.page.mouse.click(**place)
-        lab_page.until_python("clusters.selected", patch)
-        lab_page.until_python("clusters.canvas.crosshair", centre)
+        lab_page.until_value("clusters.selected", patch)
+        lab_page.until_value("clusters.canvas.crosshair", centre)
         lab_page.clusters.locator("figcaption .sc-number", has_text=f"z = {centre[2]} of 11").wait_for()
         assert lab_page.mark() == place
         assert f"patch {patch}: cluster" in lab_page.scatter.locator(".ps-words").inner_text()
@@ -200,8 +167,8 @@ def test_a_click_on_a_point_leads_to_its_patch(lab_page):
 def test_a_click_on_a_slice_marks_the_point(lab_page):
     lab_page.set("clusters.selected = 17")
     lab_page.page.mouse.click(**lab_page.point("axial", column=0, row=0))  # the patient's right, anterior
-    lab_page.until_python("clusters.canvas.crosshair", (15, 15, 10))
-    lab_page.until_python("clusters.selected", 47)
+    lab_page.until_value("clusters.canvas.crosshair", (15, 15, 10))
+    lab_page.until_value("clusters.selected", 47)
     by_click = lab_page.mark()
     lab_page.set("clusters.selected = 17")
     assert lab_page.mark() != by_click
@@ -210,7 +177,7 @@ def test_a_click_on_a_slice_marks_the_point(lab_page):
 
 
 def test_arrow_keys_walk_along_x_and_along_y_and_not_through_the_notebook(lab_page):
-    values = np.array(lab_page.python("clusters.features.tolist()"))
+    values = np.array(lab_page.value("clusters.features.tolist()"))
     active = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
     lab_page.scatter.focus()
     cell = lab_page.page.evaluate(active)
@@ -220,12 +187,12 @@ def test_arrow_keys_walk_along_x_and_along_y_and_not_through_the_notebook(lab_pa
         lab_page.scatter.focus()
         for key in (more, more, more, less):
             lab_page.page.keyboard.press(key)
-        lab_page.until_python("clusters.selected", order[2])
+        lab_page.until_value("clusters.selected", order[2])
         for _ in range(4):
             lab_page.page.keyboard.press(less)
-        lab_page.until_python("clusters.selected", order[0])
+        lab_page.until_value("clusters.selected", order[0])
     lab_page.page.keyboard.press("Escape")
-    lab_page.until_python("clusters.selected", -1)
+    lab_page.until_value("clusters.selected", -1)
     for key in ("a", "b", "d", "d"):
         lab_page.page.keyboard.press(key)
     assert lab_page.page.evaluate(active) == cell
@@ -239,7 +206,7 @@ def test_the_pointer_tells_what_it_is_on(lab_page):
     words = lab_page.scatter.locator(".ps-words")
     assert words.inner_text() == "Click a point, or choose with the arrow keys."
     lab_page.page.mouse.move(**place)
-    called = lab_page.python("int(labels[0, 17])")
+    called = lab_page.value("int(labels[0, 17])")
     assert words.inner_text().startswith(f"patch 17: cluster {called}, called lesion, truly lesion · mean ")
     lab_page.page.mouse.move(0, 0)
     assert words.inner_text() == "Click a point, or choose with the arrow keys."
@@ -249,7 +216,7 @@ def test_other_features_can_be_chosen(lab_page):
     lab_page.set("clusters.selected = 17")
     before = lab_page.mark()
     lab_page.control(lab_page.clusters, "y").select_option("peak")
-    lab_page.until_python("clusters.y_axis.value", 2)
+    lab_page.until_value("clusters.y_axis.value", 2)
     lab_page.scatter.locator(".ps-name", has_text="peak").wait_for()
     lab_page.drawn()
     assert lab_page.mark() != before
@@ -276,11 +243,11 @@ def test_the_scatter_has_a_focus_ring_and_follows_the_theme(lab_page):
 def test_training_steps_move_by_keys(lab_page):
     before = lab_page.pixels(lab_page.guesses)
     lab_page.press(lab_page.guesses, "training step", "ArrowLeft", "ArrowLeft")
-    lab_page.until_python("guesses.step.value", 0)
+    lab_page.until_value("guesses.step.value", 0)
     lab_page.until_redrawn(lab_page.guesses, before)
-    lab_page.guesses.get_by_text(lab_page.python("guesses.line.value")).wait_for()
+    lab_page.guesses.get_by_text(lab_page.value("guesses.line.value")).wait_for()
     lab_page.press(lab_page.guesses, "training step", "ArrowRight", "ArrowRight")
-    lab_page.until_python("guesses.step.value", 200)
+    lab_page.until_value("guesses.step.value", 200)
 
 
 def test_errors_and_weights_have_their_scale(lab_page):
@@ -288,7 +255,7 @@ def test_errors_and_weights_have_their_scale(lab_page):
     for name in ("error", "weights"):
         view.select_option(name)
         lab_page.guesses.locator(".sc-slider", has_text=name).locator(".sc-strip").wait_for()
-        lab_page.until_python("guesses.view.value", name)
+        lab_page.until_value("guesses.view.value", name)
     view.select_option("output")
     lab_page.guesses.locator(".sc-chip", has_text="hidden patches").wait_for()
     assert lab_page.guesses.get_by_label("hidden patches", exact=True).is_checked()
@@ -300,7 +267,7 @@ def test_epochs_move_by_keys_and_curve_and_mask_follow(lab_page):
     picture = lab_page.curve.locator("img.widget-image")
     before, source = lab_page.pixels(lab_page.curve, "coronal"), picture.get_attribute("src")
     lab_page.press(lab_page.curve, "epoch", *["ArrowRight"] * 15)
-    lab_page.until_python("curve.epoch.value", 16)
+    lab_page.until_value("curve.epoch.value", 16)
     lab_page.curve.get_by_text(re.compile(r"^epoch 16: 60 % = 29 of 48 patches hidden; the 2 lesion")).wait_for()
     lab_page.until_redrawn(lab_page.curve, before, "coronal")
     assert picture.get_attribute("src") != source
@@ -309,8 +276,8 @@ def test_epochs_move_by_keys_and_curve_and_mask_follow(lab_page):
 
 def test_schedules_can_be_chosen(lab_page):
     lab_page.control(lab_page.curve, "schedule").select_option("cosine")
-    lab_page.until_python("curve.schedule.value", "cosine")
-    lab_page.curve.get_by_text(lab_page.python("curve.line.value")).wait_for()
+    lab_page.until_value("curve.schedule.value", "cosine")
+    lab_page.curve.get_by_text(lab_page.value("curve.line.value")).wait_for()
 
 
 # ---------------------------------------------------------------- all
