@@ -35,6 +35,7 @@ class BoundaryInfoMax(PretextTask):
         level: which feature map is clustered, 0 the finest; 1 has an eighth of the voxels.
         alpha, marginal_weight: see `regularized_mi_loss`.
         window, power, spacing, boundary: see `boundary_loss`; spacing and window in the grid of that feature map.
+            With a spacing T turns in mm; without, in voxels.
         mi_weight, boundary_weight, contrast_weight: of the terms.
         mask_outside: leave out what T brings in from outside the crop; the released code takes it along.
         partitions: parts of the scan along `slab_axis`; crops of the same part are positives of each other. Counted
@@ -139,7 +140,12 @@ class BoundaryInfoMax(PretextTask):
             "a" = T(g(x'')) and "b" = x', (B, C, *S); "theta" (B, d, d + 1); "part" (B,) whole numbers.
         """
         theta = random_affine(
-            len(volumes), volumes.shape[2:], **self.movement, generator=generator, device=volumes.device
+            len(volumes),
+            volumes.shape[2:],
+            **self.movement,
+            spacing=self.edges["spacing"],
+            generator=generator,
+            device=volumes.device,
         )
         low, width = self._range(volumes)
         unit = ((volumes - low) / width).clamp(0, 1)

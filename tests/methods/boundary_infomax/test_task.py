@@ -58,6 +58,15 @@ def test_one_view_is_moved_and_the_other_is_not():
     assert (views["a"] == low).float().mean() > 0.02  # a corner came from outside
 
 
+def test_with_a_spacing_the_map_turns_in_mm():
+    thick = {"scale": (1, 1), "translation": 0.0, "flip_probability": 0.0, "rotation_degrees": (30, 0, 0)}
+    theta = views_of(make_task(**thick, spacing=(1, 1, 4)))["theta"][0]
+    sides = torch.tensor([SIZE[2] * 4, SIZE[1], SIZE[0]]) / 2  # of the box in mm, last axis first
+    turn = theta[:, :3] * sides[:, None] / sides[None, :]
+    torch.testing.assert_close(turn @ turn.T, torch.eye(3), rtol=0, atol=1e-5)
+    assert turn[0, 1].abs() > 0.01
+
+
 def test_grey_values_stay_in_their_range_and_differ_between_the_views():
     task = make_task(**NEUTRAL, brightness=0.5, contrast=0.5, intensity_range=(-1.0, 1.0))
     views = views_of(task)
