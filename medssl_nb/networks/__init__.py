@@ -13,6 +13,7 @@ from medssl_nb.lazy import lazy_exports
 
 _EXPORTS = {
     "unet": ("FeatureUNet",),
+    "pixel_unet": ("PixelDecoder", "PixelEncoder", "PixelUNet"),
     "patches": ("patchify", "random_masks", "unpatchify"),
     "patch_transformer": ("MaskedPatchTransformer",),
     "backbones": ("BackboneOutput", "ConvBackbone", "SwinBackbone"),

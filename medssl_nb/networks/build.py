@@ -6,7 +6,7 @@ from torch import nn
 
 from medssl_nb import networks
 
-ENCODERS = ("FeatureUNet", "MaskedPatchTransformer", "ConvBackbone", "SwinBackbone")
+ENCODERS = ("FeatureUNet", "MaskedPatchTransformer", "ConvBackbone", "SwinBackbone", "PixelUNet")
 
 
 def build_encoder(description: Mapping) -> nn.Module:
