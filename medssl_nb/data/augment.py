@@ -178,6 +178,28 @@ def jitter_intensity(
     return jittered + noise_std * noise.to(images.device)
 
 
+def value_range(volumes: Tensor, given: Sequence[float] | None = None) -> tuple[Tensor, Tensor]:
+    """Lowest grey value and width of the range, for counting grey values from 0 to 1 while they are changed.
+
+    Args:
+        volumes: (B, C, *S).
+        given: a lower and a higher value for all; None: each sample's own (MRI has no unit), width 1 if it is constant.
+
+    Returns:
+        low and width, (B, 1, ...), or (1, ...) if `given`.
+
+    Raises:
+        ValueError: not two finite values, the lower first.
+    """
+    if given is not None:
+        if len(given) != 2 or not -math.inf < given[0] < given[1] < math.inf:
+            raise ValueError(f"intensity_range is a lower and a higher grey value, or None; got {given!r}.")
+        low, high = (volumes.new_full((1,) * volumes.ndim, float(end)) for end in given)
+        return low, high - low
+    low, high = (end.view(-1, *[1] * (volumes.ndim - 1)) for end in volumes.flatten(1).aminmax(dim=1))
+    return low, torch.where(high > low, high - low, 1.0)
+
+
 def _rotations(angles: Tensor, d: int) -> Tensor:
     """Rotation matrices (B, d, d) from angles (B, number of planes) in radians: about the first axis, then the next."""
     rotation = torch.eye(d, dtype=angles.dtype).expand(len(angles), d, d)

@@ -22,6 +22,7 @@ METHODS = {
     "view_contrast": "medssl_nb.methods.baselines:ViewContrast",
     "adaptive_masking": "medssl_nb.methods.adaptive_masking:AdaptiveMasking",
     "boundary_infomax": "medssl_nb.methods.boundary_infomax:BoundaryInfoMax",
+    "local_discrimination": "medssl_nb.methods.local_discrimination:LocalDiscrimination",
 }
 _SECTIONS = ("cohort", "encoder", "task", "pretraining", "transfer")
 _PROTOCOL = ("cohort", "encoder", "pretraining", "transfer")  # what one recipe may lend to another

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medssl_nb.data.augment import apply_affine, jitter_intensity, random_affine, random_gamma
+from medssl_nb.data.augment import apply_affine, jitter_intensity, random_affine, random_gamma, value_range
 from medssl_nb.methods.boundary_infomax.heads import ClusterHead, ProjectionHead
 from medssl_nb.methods.boundary_infomax.joint import mutual_information
 from medssl_nb.methods.boundary_infomax.losses import head_boundaries, head_information, head_joints
@@ -98,8 +98,7 @@ class BoundaryInfoMax(PretextTask):
             raise ValueError(f"partitions is a number of parts, or 0 for no labels; got {partitions!r}.")
         if slab_axis not in (0, 1, 2):
             raise ValueError(f"slab_axis is 0, 1 or 2, got {slab_axis!r}.")
-        if intensity_range is not None and not -math.inf < intensity_range[0] < intensity_range[1] < math.inf:
-            raise ValueError(f"intensity_range is a lower and a higher grey value, or None; got {intensity_range!r}.")
+        value_range(torch.zeros(1, 1, 1), intensity_range)  # refuses a range that is none
         if "clusters" in self.parts:
             self.heads = ClusterHead(
                 encoder.feature_channels[level],
@@ -147,7 +146,7 @@ class BoundaryInfoMax(PretextTask):
             generator=generator,
             device=volumes.device,
         )
-        low, width = self._range(volumes)
+        low, width = value_range(volumes, self.intensity_range)
         unit = ((volumes - low) / width).clamp(0, 1)
         b = self._jittered(unit, generator)
         a = random_gamma(self._jittered(unit, generator), gamma=self.grey_values["gamma"], generator=generator)
@@ -204,15 +203,6 @@ class BoundaryInfoMax(PretextTask):
             "information (nats)": float(mutual_information(joints).mean()),
             "same cluster": float(joints.diagonal(dim1=1, dim2=2).sum(1).mean()),
         }
-
-    def _range(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest grey value and width of the range, (B, 1, ...)."""
-        shape = (-1, *[1] * (volumes.ndim - 1))
-        if self.intensity_range is not None:
-            low, high = (volumes.new_full(shape[1:], end) for end in self.intensity_range)
-            return low, high - low
-        low, high = (end.view(shape) for end in volumes.flatten(1).aminmax(dim=1))
-        return low, torch.where(high > low, high - low, 1.0)  # a constant crop stays as it is
 
     def _jittered(self, unit: Tensor, generator: torch.Generator) -> Tensor:
         jitter = {name: self.grey_values[name] for name in ("brightness", "contrast")}

@@ -9,6 +9,7 @@ import torch
 from medssl_nb.methods.local_discrimination import (
     DiscriminationBatch,
     ViewTransform,
+    apply_views,
     center_weights,
     hypersphere_mixup_loss,
     hypersphere_mixup_targets,
@@ -66,7 +67,6 @@ def test_window_laws(window, sigma):
     if sigma == math.inf:
         torch.testing.assert_close(found, torch.full(window, 1 / math.prod(window), dtype=torch.float64))
     else:
-        assert found.argmax() in ((found == found.max()).flatten().nonzero().flatten())
         assert found.max() == found[tuple(s // 2 for s in window)] > found[(0,) * len(window)]
 
 
@@ -155,7 +155,7 @@ def test_patch_edges_and_types(weighting):
         (0, {}, "(?s)grid_size.*0"),
         ((2, -1), {}, "(?s)grid_size.*-1"),
         ((2, 2, 2), {}, "(?s)grid_size.*2, 2, 2"),
-        ((4, 2), {"weighting": "center"}, "(?s)grid_size.*4"),
+        ((4, 2), {"weighting": "center"}, r"(?s)6, 4.*4, 2|4.*6"),
         (2, {"weighting": "gauss"}, "(?s)weighting.*gauss"),
     ],
 )
@@ -496,8 +496,6 @@ def test_each_loss_reads_its_own_blocks():
 def test_views_that_differ_by_geometry_alone_are_matched():
     batch = random_batch((4, 4))
     views = unit(6, 8, 4, 4)
-    from medssl_nb.methods.local_discrimination import apply_views
-
     a, b = views.split(3)
     patches = torch.cat([a, b, apply_views(a, batch.transforms_a), apply_views(b, batch.transforms_b), a])
     torch.testing.assert_close(patch_losses(patches, batch)[0], patch_discrimination_loss(views, views))
