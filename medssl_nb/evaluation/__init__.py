@@ -4,7 +4,15 @@ from medssl_nb.lazy import lazy_exports
 
 _EXPORTS = {
     "clusters": ("agreement_scores", "border_scores", "clusters_used", "label_borders", "organ_information"),
-    "landmarks": ("landmark_error", "landmark_transfer", "locate_by_features", "success_rate"),
+    "landmarks": (
+        "find_by_features",
+        "landmark_error",
+        "landmark_transfer",
+        "locate_by_features",
+        "match_grey_values",
+        "score_landmarks",
+        "success_rate",
+    ),
     "probes": ("linear_probe", "nearest_voxel_probe", "whole_volume_features"),
     "results": ("load_results", "made_with", "save_result"),
     "segmentation": ("dice_score", "overlap_scores", "segmentation_scores", "soft_dice_loss", "summarise_scores"),

@@ -18,6 +18,12 @@ from medssl_nb.exercises.hard_patches_and_categories import (
 )
 from medssl_nb.exercises.measuring_transfer import check_bootstrap_interval, check_split_by_subject
 from medssl_nb.exercises.patches_and_masks import check_lesion_odds, check_patch_of, check_put_together
+from medssl_nb.exercises.patches_on_a_sphere import (
+    check_collapse_lines,
+    check_loss_of_angles,
+    check_target_angle,
+    check_wrong_order_works,
+)
 from medssl_nb.exercises.pretrain_and_transfer import check_clusters_to_organs, check_slab_of
 from medssl_nb.exercises.ratio_pretrain_transfer import check_effect_of_part, check_vanishing_epoch
 from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
@@ -38,6 +44,7 @@ __all__ = [
     "check_budget",
     "check_clusters_in_use",
     "check_clusters_to_organs",
+    "check_collapse_lines",
     "check_come_back",
     "check_consistency",
     "check_count_joint",
@@ -53,6 +60,7 @@ __all__ = [
     "check_lift",
     "check_lloyd_step",
     "check_local_minima",
+    "check_loss_of_angles",
     "check_loss_parts",
     "check_mirror_theta",
     "check_organ_ml",
@@ -63,7 +71,9 @@ __all__ = [
     "check_same_share",
     "check_slab_of",
     "check_split_by_subject",
+    "check_target_angle",
     "check_two_maps",
     "check_vanishing_epoch",
     "check_window",
+    "check_wrong_order_works",
 ]

@@ -1,21 +1,26 @@
 """A U-Net with a VGG-like way down, as the released code of local discrimination has it, in 2D and 3D."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_NORM = {"batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}, "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}}
 _POOL = {2: F.max_pool2d, 3: F.max_pool3d}
 _WIDTHS, _DEPTHS = (1, 2, 4, 8, 8), (2, 2, 3, 3, 3)  # of the five levels: times base_channels, and convolutions
 
 
-def conv_block(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3(x3) convolution that keeps the size, batch norm, ReLU."""
+def conv_block(
+    spatial_dims: int, in_channels: int, out_channels: int, norm: Literal["batch", "instance"] = "batch"
+) -> nn.Sequential:
+    """3x3(x3) convolution that keeps the size, norm with weights of its own, ReLU."""
+    if norm not in _NORM:
+        raise ValueError(f'norm is "batch" or "instance", got {norm!r}.')
     convolution = _CONVOLUTION[spatial_dims](in_channels, out_channels, 3, padding=1)
-    return nn.Sequential(convolution, _NORM[spatial_dims](out_channels), nn.ReLU())
+    return nn.Sequential(convolution, _NORM[norm][spatial_dims](out_channels, affine=True), nn.ReLU())
 
 
 class PixelEncoder(nn.Module):

@@ -10,6 +10,7 @@ from medssl_nb.viz.curves import (
     show_transfer_curves,
     transfer_curves_png,
 )
+from medssl_nb.viz.embeddings import embedding_colours, landmark_errors_png, show_landmark_errors
 from medssl_nb.viz.matrices import joint_matrix_png, show_joint_matrix
 from medssl_nb.viz.patches import (
     patch_map,
@@ -19,6 +20,7 @@ from medssl_nb.viz.patches import (
     show_ratio_curve,
 )
 from medssl_nb.viz.planes import axial_view, coronal_view, sagittal_view, slice_view
+from medssl_nb.viz.regions import region_matrix_png, show_region_matrix
 from medssl_nb.viz.slices import planes_png, show_planes, show_row, show_slice
 from medssl_nb.viz.windows import CT_WINDOWS, apply_window, window_range
 
@@ -30,21 +32,26 @@ __all__ = [
     "axial_view",
     "cluster_colours",
     "coronal_view",
+    "embedding_colours",
     "few_label_png",
     "joint_matrix_png",
     "label_colour",
+    "landmark_errors_png",
     "losses_png",
     "patch_map",
     "patch_scatter_png",
     "planes_png",
     "ratio_curve_png",
+    "region_matrix_png",
     "sagittal_view",
     "show_few_label",
     "show_joint_matrix",
+    "show_landmark_errors",
     "show_losses",
     "show_patch_scatter",
     "show_planes",
     "show_ratio_curve",
+    "show_region_matrix",
     "show_row",
     "show_slice",
     "show_transfer_curves",

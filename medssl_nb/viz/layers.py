@@ -15,6 +15,7 @@ from medssl_nb.viz.colours import (
     label_colour,
     rgb,
 )
+from medssl_nb.viz.marks import Mark, as_marks
 from medssl_nb.viz.planes import oriented, plane_of
 from medssl_nb.viz.windows import window_range, windowed
 
@@ -51,6 +52,8 @@ class Layers:
     overlays: tuple[Overlay, ...]
     heat: Heat | None
     opacity: float
+    colours: np.ndarray | None = None  # (X, Y, Z, 3) uint8
+    marks: tuple[Mark, ...] = ()
 
 
 def stack_layers(
@@ -68,6 +71,8 @@ def stack_layers(
     heat_style: str = "score",
     heat_range: tuple[float, float] | None = None,
     contour=None,
+    colours=None,
+    marks: Mapping[str, Sequence[float]] | None = None,
     fill: bool = True,
     outline: bool = True,
     opacity: float = 0.4,
@@ -88,9 +93,11 @@ def stack_layers(
         heat_style: "score" (dark to bright) or "difference" (two colours, zero in the middle).
         heat_range: scores at the ends of the palette; None for the extremes of the whole map.
         contour: mask or label map of which only the outline is drawn (a prediction over the truth).
+        colours: a colour for each voxel, (X, Y, Z, 3), uint8 or 0 to 1, such as `embedding_colours` gives.
+        marks: {name: voxel (x, y, z)}, at most three points with their names, between voxels too.
         fill: colour the inside of labels and mask.
         outline: draw the border of labels and mask.
-        opacity: of fills and heat, 0 (invisible) to 1 (covers the image).
+        opacity: of fills, heat and colours, 0 (invisible) to 1 (covers the image).
 
     Raises:
         ValueError: what cannot be drawn, or shapes that do not agree.
@@ -118,13 +125,18 @@ def stack_layers(
         overlays=tuple(overlays),
         heat=None if heat is None else _heat_layer(as_heat(heat, grey), heat_style, heat_range),
         opacity=float(opacity),
+        colours=None if colours is None else as_colours(colours, grey),
+        marks=as_marks(marks, grey.shape),
     )
 
 
 def slice_rgb(layers: Layers, plane: str, index: int) -> np.ndarray:
-    """Colours of one slice as displayed, uint8 (rows, columns, 3): grey, then heat, then fills. Outlines are lines."""
+    """Colours of one slice as displayed, uint8 (rows, columns, 3): grey, colours, heat, fills. Outlines are lines."""
     grey = windowed(oriented(layers.grey, plane, index), *layers.window)
     picture = np.repeat(255.0 * grey[..., None], 3, axis=2)
+    if layers.colours is not None:
+        drawn = [oriented(layers.colours[..., k], plane, index) for k in range(3)]
+        picture = (1 - layers.opacity) * picture + layers.opacity * np.stack(drawn, axis=2)
     if layers.heat is not None:
         colours, known = heat_rgb(layers.heat, oriented(layers.heat.values, plane, index))
         picture = _blend(picture, colours, known, layers.opacity)
@@ -142,6 +154,22 @@ def heat_rgb(heat: Heat, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = heat.range
     share = (np.where(known, values, low) - low) / (high - low)
     return heat.palette[np.round(255 * np.clip(share, 0, 1)).astype(int)].astype(float), known
+
+
+def as_colours(colours, like: np.ndarray) -> np.ndarray:
+    """uint8 (X, Y, Z, 3) of colours given as uint8 or as numbers from 0 to 1.
+
+    Raises:
+        ValueError: another shape than that of the volume `like` and three, other numbers.
+    """
+    array = np.asarray(colours.detach().cpu() if hasattr(colours, "detach") else colours)
+    if array.shape != (*like.shape, 3):
+        raise ValueError(f"colours must be (X, Y, Z, 3), here {(*like.shape, 3)}; got shape {array.shape}.")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
+        raise ValueError("colours are uint8, or numbers from 0 to 1; spread others first: (c - c.min()) / np.ptp(c).")
+    return np.round(255 * array).astype(np.uint8)
 
 
 def outline_segments(inside: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from medssl_nb.viz.figures import png
 from medssl_nb.viz.layers import Layers, extent_mm, outline_segments, present, slice_rgb, stack_layers
+from medssl_nb.viz.marks import draw_marks
 from medssl_nb.viz.planes import AXIS_NAMES, oriented, plane_of, planes_worth_showing
 from medssl_nb.viz.windows import short_number, window_text
 
@@ -45,7 +46,8 @@ def show_slice(
         opacity: of what lies over the image, 0 to 1.
         title: a first line above what plane, slice and window are.
         ax: matplotlib axes to draw on; without, a figure is made and shown.
-        **more: `clusters`, `heat_style`, `heat_range`, `visible`, `fill`, `outline`, `unit`: see `stack_layers`.
+        **more: `clusters`, `colours`, `marks`, `heat_style`, `heat_range`, `visible`, `fill`, `outline`, `unit`: see
+            `stack_layers`.
 
     Raises:
         ValueError: what cannot be drawn, with the reason.
@@ -172,6 +174,7 @@ def draw_slice(ax, layers: Layers, plane: str, index: int, *, crosshair=None, ti
     _draw_outlines(ax, layers, plane, index)
     if crosshair is not None:
         _draw_crosshair(ax, layers, plane, crosshair)
+    draw_marks(ax, layers.marks, plane, index, layers.grey.shape, layers.spacing)
     _draw_letters(ax, plane, width, height)
     _dress(ax, layers)
     what = f"{plane}, {AXIS_NAMES[plane_of(plane).fixed]} = {index}"

@@ -2,12 +2,16 @@
 
 from medssl_nb.widgets.boundary_explorer import BoundaryExplorer
 from medssl_nb.widgets.cluster_explorer import ClusterExplorer, stable_clusters
+from medssl_nb.widgets.embedding_explorer import EmbeddingExplorer
 from medssl_nb.widgets.joint_matrix_explorer import JointMatrixExplorer
+from medssl_nb.widgets.landmark_explorer import LandmarkExplorer
 from medssl_nb.widgets.mask_explorer import MaskExplorer
 from medssl_nb.widgets.patch_cluster_explorer import PatchClusterExplorer
 from medssl_nb.widgets.picture import Panel, WithPicture
 from medssl_nb.widgets.ratio_curve import RatioCurve
 from medssl_nb.widgets.reconstruction_explorer import ReconstructionExplorer
+from medssl_nb.widgets.region_explorer import RegionExplorer
+from medssl_nb.widgets.shape_prior_explorer import ShapePriorExplorer
 from medssl_nb.widgets.slice_canvas import SliceCanvas, VoxelValue
 from medssl_nb.widgets.standalone import standalone_fragment, standalone_page
 from medssl_nb.widgets.training_monitor import TrainingMonitor
@@ -16,12 +20,16 @@ from medssl_nb.widgets.volume_explorer import VolumeExplorer
 __all__ = [
     "BoundaryExplorer",
     "ClusterExplorer",
+    "EmbeddingExplorer",
     "JointMatrixExplorer",
+    "LandmarkExplorer",
     "MaskExplorer",
     "Panel",
     "PatchClusterExplorer",
     "RatioCurve",
     "ReconstructionExplorer",
+    "RegionExplorer",
+    "ShapePriorExplorer",
     "SliceCanvas",
     "TrainingMonitor",
     "VolumeExplorer",

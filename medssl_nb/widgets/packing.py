@@ -19,7 +19,10 @@ class Quantised(NamedTuple):
 
 
 def pack(codes: np.ndarray) -> bytes:
-    """gzip of uint8 codes (X, Y, Z) in C order: z runs fastest. The same codes give the same bytes."""
+    """gzip of uint8 codes (X, Y, Z) or colours (X, Y, Z, 3) in C order: the last axis runs fastest.
+
+    The same codes give the same bytes.
+    """
     if codes.dtype != np.uint8:
         raise ValueError(f"pack takes uint8 codes, got {codes.dtype}.")
     return gzip.compress(np.ascontiguousarray(codes).tobytes(), 1, mtime=0)

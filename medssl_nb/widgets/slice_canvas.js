@@ -11,7 +11,7 @@ const PLANES = {
   sagittal: { fixed: 0, row: 2, column: 1, letters: ["A", "P", "S", "I"] },
 };
 const AXES = ["x", "y", "z"];
-const PLANNED = /planes|controls|title|presets|window_limits|heat|exact|label_|affine/; // traits that `plan` reads
+const PLANNED = /planes|controls|title|presets|window_limits|heat|exact|label_|colour_|affine/; // traits that `plan` reads
 const LEAP = 10; // voxels that an arrow key moves with Shift
 const NARROWEST = 200; // CSS pixels: below that, pictures go under each other rather than get smaller
 const SCROLL_PER_SLICE = 40; // wheel or trackpad pixels
@@ -63,9 +63,9 @@ function greyTable(levels, [low, high]) {
   return Float32Array.from(levels, (value) => 255 * clamp((value - low) / (high - low), 0, 1));
 }
 
-/** Colours of one slice: grey, then heat, then label fills. `pixels` are RGBA bytes, four a voxel. */
+/** Colours of one slice: grey, then colours of voxels, heat, label fills. `pixels` are RGBA bytes, four a voxel. */
 function paint(pixels, path, scene) {
-  const { codes, grey, heat, heatColours, labels, labelColours, opacity } = scene;
+  const { codes, grey, colours, heat, heatColours, labels, labelColours, opacity } = scene;
   const clear = 1 - opacity;
   let out = 0;
   for (let r = 0; r < path.rows; r++) {
@@ -75,6 +75,12 @@ function paint(pixels, path, scene) {
       let red = g;
       let green = g;
       let blue = g;
+      if (colours !== null) {
+        const k = 3 * at;
+        red = clear * red + opacity * colours[k];
+        green = clear * green + opacity * colours[k + 1];
+        blue = clear * blue + opacity * colours[k + 2];
+      }
       if (heat !== null && heat[at] !== 0) {
         const k = 3 * heat[at];
         red = clear * red + opacity * heatColours[k];
@@ -256,8 +262,8 @@ class Viewer {
   listen() {
     const names =
       "volume_bytes levels exact shape spacing affine unit presets window_limits label_bytes label_table " +
-      "contour_bytes contour_table heat_bytes heat_range heat_clipped heat_palette heat_name crosshair window " +
-      "opacity visible_labels label_style theme smooth planes controls size title";
+      "contour_bytes contour_table heat_bytes heat_range heat_clipped heat_palette heat_name colour_bytes mark_table " +
+      "crosshair window opacity visible_labels label_style theme smooth planes controls size title";
     for (const name of names.split(" ")) {
       this.model.on(`change:${name}`, () => {
         if (!this.ended && this.putting !== name) this.changed(name);
@@ -279,7 +285,7 @@ class Viewer {
     const names = "planes controls title presets window_limits heat_name heat_range exact".split(" ");
     const rows = this.get("label_table").map(({ id, name, colour }) => [id, name, colour]);
     const size = (value) => value?.byteLength ?? value?.length ?? 0;
-    const there = ["label_bytes", "heat_bytes", "affine"].map((name) => size(this.get(name)) > 0);
+    const there = ["label_bytes", "heat_bytes", "colour_bytes", "affine"].map((name) => size(this.get(name)) > 0);
     return JSON.stringify([names.map((name) => this.get(name)), rows, there]);
   }
 
@@ -293,10 +299,10 @@ class Viewer {
     const names = "levels shape label_table contour_table heat_range heat_clipped heat_palette".split(" ");
     const meaning = Object.fromEntries(names.map((name) => [name, this.get(name)]));
     try {
-      const layers = ["volume_bytes", "label_bytes", "contour_bytes", "heat_bytes"];
-      const [codes, labels, contour, heat] = await Promise.all(layers.map((name) => unpack(this.get(name))));
+      const layers = ["volume_bytes", "label_bytes", "contour_bytes", "heat_bytes", "colour_bytes"];
+      const [codes, labels, contour, heat, colours] = await Promise.all(layers.map((name) => unpack(this.get(name))));
       if (turn !== this.turn || this.ended) return;
-      this.data = { ...meaning, codes, labels, contour, heat };
+      this.data = { ...meaning, codes, labels, contour, heat, colours };
     } catch (error) {
       this.root.replaceChildren(make("p", {}, `The volume cannot be unpacked here (${error}). A newer browser helps.`));
       this.built = null; // so that data that can be unpacked bring the page back
@@ -347,7 +353,7 @@ class Viewer {
   }
 
   hasOverlay() {
-    return ["label_bytes", "heat_bytes"].some((name) => this.get(name)?.byteLength > 0);
+    return ["label_bytes", "heat_bytes", "colour_bytes"].some((name) => this.get(name)?.byteLength > 0);
   }
 
   buildPicture(name) {
@@ -500,6 +506,7 @@ class Viewer {
       ["click, drag", "move the crosshair"],
       ["arrow keys", `move it by one voxel, with Shift by ${LEAP}`],
       ["Page Up, Page Down, wheel", "next slice (the wheel after a click on the picture)"],
+      ["Enter", "like a click on the crosshair"],
       ["Home", "back to the middle"],
       ["H", "hide or show labels and scores"],
     ];
@@ -552,11 +559,15 @@ class Viewer {
     canvas.addEventListener("pointercancel", () => (pressed = null));
     canvas.addEventListener("pointerup", (event) => {
       if (pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) < 4) {
-        this.put("clicked", this.under(event, picture));
-        this.put("clicks", this.get("clicks") + 1);
+        this.click(this.under(event, picture));
       }
       pressed = null;
     });
+  }
+
+  click(voxel) {
+    this.put("clicked", voxel);
+    this.put("clicks", this.get("clicks") + 1);
   }
 
   /** The wheel scrolls slices once the picture has been clicked; before that it scrolls the page, as everywhere. */
@@ -588,6 +599,8 @@ class Viewer {
     if (moves[event.key]) {
       const [axis, by] = moves[event.key];
       this.goTo(axis, this.inside()[axis] + by);
+    } else if (event.key === "Enter" && !event.shiftKey) {
+      this.click(this.inside());
     } else if (event.key === "Home") {
       this.put("crosshair", this.get("shape").map((n) => n >> 1));
     } else if (event.key.toLowerCase() === "h") {
@@ -703,6 +716,7 @@ class Viewer {
     return {
       codes: this.data.codes,
       grey: greyTable(this.data.levels, this.get("window")),
+      colours: hidden ? null : this.data.colours,
       heat: hidden ? null : this.data.heat,
       heatColours: asBytes(this.data.heat_palette ?? []),
       labels: hidden ? null : this.data.labels,
@@ -732,6 +746,7 @@ class Viewer {
     context.setTransform(density, 0, 0, density, 0, 0);
     const bold = this.root.classList.contains("sc-theme-contrast");
     this.strokeCrosshair(context, picture, bold);
+    this.drawMarks(context, picture);
     this.writeLetters(context, picture, bold);
     this.drawScale(context, picture);
   }
@@ -797,6 +812,43 @@ class Viewer {
     }
   }
 
+  /** Signs of marked points with their names; off the slice they are dashed and tell where the point is. */
+  drawMarks(context, { plane, width, height }) {
+    const shape = this.get("shape");
+    const index = this.inside()[plane.fixed];
+    context.save();
+    this.get("mark_table").forEach(({ name, voxel, colour, shape: kind }, number) => {
+      const x = ((shape[plane.column] - voxel[plane.column] - 0.5) / shape[plane.column]) * width;
+      const y = ((shape[plane.row] - voxel[plane.row] - 0.5) / shape[plane.row]) * height;
+      const here = Math.floor(voxel[plane.fixed] + 0.5);
+      const off = here !== index;
+      const sign = new Path2D();
+      if (kind === "ring") sign.arc(x, y, 5.5, 0, 2 * Math.PI);
+      else sign.rect(-4.5, -4.5, 9, 9);
+      const placed = new Path2D();
+      const turn = kind === "diamond" ? 45 : 0;
+      placed.addPath(sign, kind === "ring" ? undefined : new DOMMatrix().translate(x, y).rotate(turn));
+      context.setLineDash(off ? [2.5, 2] : []);
+      context.globalAlpha = off ? 0.75 : 1;
+      for (const [ink, line] of [
+        ["#000", 3.5],
+        [colour, 1.75],
+      ]) {
+        context.strokeStyle = ink;
+        context.lineWidth = line;
+        context.stroke(placed);
+      }
+      context.setLineDash([]);
+      context.font = "600 11px system-ui, sans-serif";
+      const right = x < 0.6 * width;
+      context.textAlign = right ? "left" : "right";
+      context.textBaseline = "middle";
+      const text = off ? `${name}, ${AXES[plane.fixed]} = ${here}` : name;
+      this.writeText(context, text, x + (right ? 9 : -9), y + (number % 2 ? 11 : -11), colour);
+    });
+    context.restore();
+  }
+
   writeLetters(context, { plane, width, height }, bold) {
     if (Math.min(width, height) < 48) return; // a strip of a few voxels: letters would cover it
     context.font = `700 ${bold ? 17 : 13}px system-ui, sans-serif`;
@@ -812,11 +864,11 @@ class Viewer {
     plane.letters.forEach((letter, k) => this.writeText(context, letter, ...places[k]));
   }
 
-  writeText(context, text, x, y) {
+  writeText(context, text, x, y, colour = "#fff") {
     context.strokeStyle = "rgba(0, 0, 0, 0.85)";
     context.lineWidth = 3.5;
     context.strokeText(text, x, y);
-    context.fillStyle = "#fff";
+    context.fillStyle = colour;
     context.fillText(text, x, y);
   }
 

@@ -14,11 +14,12 @@ import numpy as np
 import traitlets
 
 from medssl_nb.viz.arrays import as_heat, as_labels, as_volume
-from medssl_nb.viz.layers import stack_layers
+from medssl_nb.viz.layers import as_colours, stack_layers
+from medssl_nb.viz.marks import as_marks
 from medssl_nb.viz.planes import plane_of, planes_worth_showing
 from medssl_nb.viz.windows import window_range
 from medssl_nb.widgets.browser_state import affine_of, contour_state, heat_state, label_state, volume_state
-from medssl_nb.widgets.packing import level_steps
+from medssl_nb.widgets.packing import level_steps, pack
 from medssl_nb.widgets.picture import WithPicture
 
 CONTROLS = ("slices", "readout", "window", "overlay", "labels", "help")
@@ -50,9 +51,10 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
 
     Traits, all of them kept in step with the browser:
         crosshair: voxel (x, y, z) that all planes go through.
-        clicked: voxel last clicked, () before the first; `clicks` counts, so that a second click on it is noticed.
+        clicked: voxel last clicked (the Enter key clicks on the crosshair), () before the first; `clicks` counts, so
+            that a second click on it is noticed.
         window: (low, high) intensities that are black and white; a name in `CT_WINDOWS` may be assigned.
-        opacity: of labels and heat, 0 to 1.
+        opacity: of labels, heat and colours, 0 to 1.
         visible_labels: ids of the labels drawn.
         label_style: "both", "fill" or "outline".
         theme: "auto" follows JupyterLab, the page or the system; "light", "dark"; "contrast" for weak eyes.
@@ -71,6 +73,8 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
         heat: scores of the same grid, NaN where there is none; `heat_style`, `heat_range`: see `stack_layers`.
         heat_name: what the scores are.
         contour: mask or label map drawn as an outline only.
+        colours: a colour for each voxel, (X, Y, Z, 3), uint8 or 0 to 1.
+        marks: {name: voxel (x, y, z)}, at most three points, between voxels too.
         crosshair: where to start; None is the middle.
         title: a line above, also read out by screen readers.
         **traits: first values of the traits above.
@@ -101,6 +105,8 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
     heat_clipped = traitlets.List(traitlets.Bool(), [False, False]).tag(sync=True)  # scores beyond the range's ends?
     heat_palette = traitlets.Bytes(b"").tag(sync=True)
     heat_name = traitlets.Unicode("score").tag(sync=True)
+    colour_bytes = traitlets.Bytes(b"").tag(sync=True)
+    mark_table = traitlets.List().tag(sync=True)  # {name, voxel, colour, shape}
 
     # what the reader and Python both set
     crosshair = Checked((0, 0, 0)).tag(sync=True)
@@ -133,6 +139,8 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
         heat_range: tuple[float, float] | None = None,
         heat_name: str = "score",
         contour=None,
+        colours=None,
+        marks: Mapping[str, Sequence[float]] | None = None,
         crosshair: Sequence[int] | None = None,
         title: str = "",
         **traits,
@@ -143,6 +151,7 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
         state |= self._load_label(label, label_names)
         state |= self._load_heat(heat, heat_style, heat_range, heat_name)
         state |= self._load_contour(contour, label_names)
+        state |= self._load_colours(colours) | self._load_marks(marks)
         state["planes"] = planes_worth_showing(state["shape"]) if planes is None else planes
         if crosshair is not None:
             state["crosshair"] = crosshair
@@ -151,12 +160,13 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
     # ---- what is shown -------------------------------------------------------------------------------------------
 
     def set_volume(self, volume, *, affine=None, spacing_mm=None, window=None, unit: str | None = None) -> None:
-        """Show another volume. Labels, heat, contour and crosshair stay if the shape does, else they go."""
+        """Show another volume. What lies over it and the crosshair stay if the shape does, else they go."""
         state = self._load_volume(volume, affine=affine, spacing_mm=spacing_mm, window=window, unit=unit)
         if state["shape"] == self.shape:
             del state["crosshair"]
         else:
             state |= self._load_label(None) | self._load_heat(None) | self._load_contour(None) | {"clicked": ()}
+            state |= self._load_colours(None) | self._load_marks(None)
         self._take_over(state)
 
     def set_label(self, label, label_names: Mapping[int, str] | Sequence[str] | None = None) -> None:
@@ -177,6 +187,14 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
     def set_contour(self, contour, label_names: Mapping[int, str] | Sequence[str] | None = None) -> None:
         """Draw another outline; None takes it away."""
         self._take_over(self._load_contour(contour, label_names))
+
+    def set_colours(self, colours) -> None:
+        """Lay other colours over the image; None takes them away."""
+        self._take_over(self._load_colours(colours))
+
+    def set_marks(self, marks: Mapping[str, Sequence[float]] | None) -> None:
+        """Mark other points; None or {} marks none."""
+        self._take_over(self._load_marks(marks))
 
     # Each of these checks one layer, keeps it for the picture and for values, and returns what the browser gets.
 
@@ -208,6 +226,14 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
         state = contour_state(array, label_names)
         self._contour, self._contour_names = array, label_names
         return state
+
+    def _load_colours(self, colours) -> dict:
+        self._colours = None if colours is None else as_colours(colours, self._volume)
+        return {"colour_bytes": b"" if colours is None else pack(self._colours)}
+
+    def _load_marks(self, marks) -> dict:
+        self._marks = as_marks(marks, self._volume.shape)
+        return {"mark_table": [{**mark._asdict(), "voxel": list(mark.voxel)} for mark in self._marks]}
 
     def _take_over(self, state: dict) -> None:
         """Set many traits as one: checked together, sent in one message."""
@@ -325,6 +351,8 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
             heat_style=self._heat_style,
             heat_range=None if self._heat is None else tuple(self.heat_range),
             contour=self._contour,
+            colours=self._colours,
+            marks={mark.name: mark.voxel for mark in self._marks},
             fill=self.label_style != "outline",
             outline=self.label_style != "fill",
             opacity=self.opacity,

@@ -12,7 +12,15 @@ from torch import nn
 
 from medssl_nb.data import load_cohort
 from medssl_nb.data.cohorts import Case
-from medssl_nb.evaluation.landmarks import landmark_error, landmark_transfer, locate_by_features, success_rate
+from medssl_nb.evaluation.landmarks import (
+    find_by_features,
+    landmark_error,
+    landmark_transfer,
+    locate_by_features,
+    match_grey_values,
+    score_landmarks,
+    success_rate,
+)
 from medssl_nb.networks.unet import FeatureUNet
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "local_discrimination.npz"
@@ -209,3 +217,56 @@ def test_a_u_net_on_generated_patients():
     assert 0 < found["copy_mm"] < 100
     assert again["copy_mm"] == pytest.approx(0, abs=1e-9)
     assert again["mean_mm"] < 16 < found["mean_mm"]  # voxel centres, or their neighbours, of the same patient
+
+
+# ---------------------------------------------------------------- grey values, and any way to find
+def textured(size, seed=0):
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_grey_values_find_a_shifted_and_recoloured_copy():
+    template = textured((12, 13, 11))
+    points = torch.tensor([[4, 5, 3], [6, 7, 5], [3.4, 6.6, 4]])
+    query = 3 * template.roll((2, -1, 3), dims=(0, 1, 2)) + 7  # correlation sees neither gain nor offset
+    found = match_grey_values(template, points, query, window=5)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [[6, 4, 6], [8, 6, 8], [5, 6, 7]]
+
+
+def test_grey_values_at_the_border_and_in_pictures():
+    picture = textured((9, 10))
+    corners = torch.tensor([[0, 0], [8, 9], [0, 9]])
+    assert match_grey_values(picture, corners, picture, window=3).tolist() == corners.tolist()
+
+
+def test_a_constant_cube_copies_the_place_as_far_as_the_query_has_it():
+    flat = torch.zeros(9, 9, 9)
+    points = torch.tensor([[1, 2, 3], [8, 8, 8]])
+    assert match_grey_values(flat, points, textured((9, 9, 5)), window=3).tolist() == [[1, 2, 3], [8, 8, 4]]
+
+
+@pytest.mark.parametrize("window", [4, 0, 11, 3.0])
+def test_windows_that_do_not_fit_are_refused(window):
+    with pytest.raises(ValueError, match=f"window is odd.* got {window}"):
+        match_grey_values(textured((9, 9, 9)), torch.zeros(1, 3), textured((9, 9, 9)), window=window)
+
+
+def test_grey_values_refuse_points_outside():
+    with pytest.raises(ValueError, match="outside the template"):
+        match_grey_values(textured((9, 9, 9)), torch.tensor([[9, 0, 0]]), textured((9, 9, 9)), window=3)
+
+
+def test_any_way_to_find_is_scored_alike_and_the_template_is_looked_at_once():
+    template = patient("a", (0, 0, 0), POINTS)
+    others = [patient("b", (1, 0, -1), POINTS), patient("c", (0, 1, 0), POINTS)]
+    seen = []
+
+    def features(volume):
+        seen.append(tuple(volume.shape))
+        return PlaceEncoder().feature_maps(volume[None])[0][0]
+
+    by_features = score_landmarks(find_by_features(features), template, others)
+    assert by_features["mean_mm"] == landmark_transfer(PlaceEncoder(), template, others)["mean_mm"]
+    assert len(seen) == 3  # the template, then each case
+    copied = score_landmarks(lambda volume, points, query: points, template, others)
+    assert copied["errors_mm"] == copied["copy_errors_mm"]

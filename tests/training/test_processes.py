@@ -19,7 +19,7 @@ from torch import nn
 from medssl_nb.training import NonFiniteLoss, PretextTask, Profile, gather, info_nce_loss, pretrain, read_history
 
 STEPS, BATCH = 4, 4
-KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked")
+KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked", "discrimination")
 # Adam divides by the gradient's size, so that the rounding of a small one moves its weight, by up to the learning rate
 # where gradients are as steep as those of clusters; see the test in float64.
 ROUNDING = {kind: {"rtol": 1e-5, "atol": 5e-3 if kind.startswith("infomax") else 1e-4} for kind in KINDS}
@@ -44,9 +44,11 @@ def make_task(kind, double=False):
     from medssl_nb.methods.adaptive_masking import AdaptiveMasking
     from medssl_nb.methods.baselines import MaskedAutoencoding, ViewContrast
     from medssl_nb.methods.boundary_infomax import BoundaryInfoMax
+    from medssl_nb.methods.local_discrimination import LocalDiscrimination
     from medssl_nb.networks import build_encoder
 
     methods = {"masked": MaskedAutoencoding, "contrast": ViewContrast, "adaptive": AdaptiveMasking}
+    methods["discrimination"] = LocalDiscrimination
     method = methods.get(kind, BoundaryInfoMax)
     network = {"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"}
     if kind == "adaptive":
@@ -67,6 +69,8 @@ def make_task(kind, double=False):
             "adaptive": {"foreground": "above minimum"},  # patients hide different numbers
             "infomax": clusters,
             "infomax masked": clusters,  # and see different shares of the frame
+            # batch norm would have statistics of each process
+            "discrimination": {"head_norm": "instance", "num_clusters": 5, "grid": 2, "stage_two": 0.5},
         }.get(kind, {})
         return Double(encoder, **options).double() if double else method(encoder, **options)
 

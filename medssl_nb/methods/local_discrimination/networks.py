@@ -34,24 +34,34 @@ class LDOutput(NamedTuple):
 
 
 class EmbeddingHead(nn.Sequential):
-    """Convolution, batch norm, ReLU, convolution; `forward` gives unit vectors (B, D, *S)."""
+    """Convolution, norm, ReLU, convolution; `forward` gives unit vectors (B, D, *S).
 
-    def __init__(self, in_channels: int, embedding_dim: int = 32, spatial_dims: int = 3):
+    `norm` is "batch" as in the released code, or "instance": what one image says then depends on no other.
+    """
+
+    def __init__(self, in_channels: int, embedding_dim: int = 32, spatial_dims: int = 3, norm: str = "batch"):
         if embedding_dim < 1:
             raise ValueError(f"embedding_dim counts from 1, got {embedding_dim!r}.")
-        super().__init__(*_head(in_channels, embedding_dim, spatial_dims))
+        super().__init__(*_head(in_channels, embedding_dim, spatial_dims, norm))
 
     def forward(self, features: Tensor) -> Tensor:
         return l2_normalize(super().forward(features), dim=1)
 
 
 class ClusteringHead(nn.Sequential):
-    """Convolution, batch norm, ReLU, convolution; `forward` gives soft assignments (B, K, *S)."""
+    """Convolution, norm, ReLU, convolution; `forward` gives soft assignments (B, K, *S)."""
 
-    def __init__(self, in_channels: int, num_clusters: int, spatial_dims: int = 3, mode: str = "sigmoid_l1"):
+    def __init__(
+        self,
+        in_channels: int,
+        num_clusters: int,
+        spatial_dims: int = 3,
+        mode: Literal["sigmoid_l1", "softmax"] = "sigmoid_l1",
+        norm: str = "batch",
+    ):
         check_clusters("num_clusters", num_clusters)
         check_mode("assignment_mode", mode)
-        super().__init__(*_head(in_channels, num_clusters, spatial_dims))
+        super().__init__(*_head(in_channels, num_clusters, spatial_dims, norm))
         self.mode = mode
 
     def forward(self, features: Tensor) -> Tensor:
@@ -138,6 +148,7 @@ def load_shared_weights(net: LocalDiscriminationNet, state_dict: Mapping[str, Te
     return LoadReport(fits, missing, unexpected)
 
 
-def _head(in_channels: int, out_channels: int, spatial_dims: int) -> list[nn.Module]:
+def _head(in_channels: int, out_channels: int, spatial_dims: int, norm: str) -> list[nn.Module]:
+    block = conv_block(spatial_dims, in_channels, out_channels, norm)
     convolution = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims]
-    return [*conv_block(spatial_dims, in_channels, out_channels), convolution(out_channels, out_channels, 3, padding=1)]
+    return [*block, convolution(out_channels, out_channels, 3, padding=1)]

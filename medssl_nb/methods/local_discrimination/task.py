@@ -44,7 +44,8 @@ class LocalDiscrimination(PretextTask):
         parts: which terms are trained. "patch": patch discrimination; "mixup": patches of blended images; "region":
             clusters whose regions agree across images; "entropy": decided assignments (needs "region").
         stage_two: share of the run after which "region" and "entropy" are switched on; 0: from the start.
-        embedding_dim, num_clusters, assignment_mode: of the heads.
+        embedding_dim, num_clusters, assignment_mode, head_norm: of the heads. "batch" is the released code's; each
+            process has statistics of its own.
         grid: patches along each axis of a crop, one number for all.
         weighting, sigma: see `patch_embeddings`; "center" prepares for landmarks.
         patch_temperature, region_temperature, detach_prototypes: of the losses.
@@ -57,7 +58,7 @@ class LocalDiscrimination(PretextTask):
         brightness, contrast, noise_std: of each view's grey values, see `jitter_intensity`.
         mix_range: lowest and highest share of the first image in a blend.
         intensity_range: grey values lie between these two; they are counted from 0 to 1 while they are changed. None:
-            each crop's own range.
+            the range of each pair of crops.
 
     `trivial_losses`: all patches alike; all regions alike.
     """
@@ -74,6 +75,7 @@ class LocalDiscrimination(PretextTask):
         embedding_dim: int = 32,
         num_clusters: int = 16,
         assignment_mode: Literal["sigmoid_l1", "softmax"] = "sigmoid_l1",
+        head_norm: Literal["batch", "instance"] = "batch",
         grid: int | Sequence[int] = 6,
         weighting: Literal["mean", "center"] = "mean",
         sigma: float = 0.5,
@@ -106,10 +108,10 @@ class LocalDiscrimination(PretextTask):
         if rot90_axes is not None:
             checked_plane(rot90_axes, dims)
         sample_view_transform(dims, flip_axes=flip_axes, generator=torch.Generator())  # refuses axes that are none
-        self.embedding_head = EmbeddingHead(width, embedding_dim, dims)
+        self.embedding_head = EmbeddingHead(width, embedding_dim, dims, head_norm)
         if "region" in self.parts:
-            self.clustering_head = ClusteringHead(width, num_clusters, dims, assignment_mode)
-        self.stage_two, self.heads = stage_two, [embedding_dim, num_clusters, assignment_mode]
+            self.clustering_head = ClusteringHead(width, num_clusters, dims, assignment_mode, head_norm)
+        self.stage_two, self.heads = stage_two, [embedding_dim, num_clusters, assignment_mode, head_norm]
         self.cells = {"grid_size": grid if isinstance(grid, int) else tuple(grid), "weighting": weighting}
         self.cells |= {"sigma": sigma}
         self.temperatures, self.detach_prototypes = (patch_temperature, region_temperature), detach_prototypes
@@ -141,14 +143,14 @@ class LocalDiscrimination(PretextTask):
             generator=generator,
             device=volumes.device,
         )
-        low, width = value_range(volumes, self.intensity_range)
+        # One range for the pair: its blend must lie between its images.
+        low, width = (end.flatten() for end in value_range(volumes.reshape(1, 1, -1), self.intensity_range))
         unit = apply_affine((volumes - low) / width, move, mode="bilinear", padding_mode="border")
         batch = make_discrimination_batch(unit[:1], unit[1:], **self.second, **self.grey_values, generator=generator)
         transforms = [batch.transforms_a[0], batch.transforms_b[0]]
         flips = [[axis in t.flip_axes for axis in range(volumes.ndim - 2)] for t in transforms]
-        back = low.mean(), width.mean()  # one scale for the pair: its blend must lie between its images
         return {
-            "images": (back[0] + back[1] * batch.images)[None],
+            "images": (low + width * batch.images)[None],
             "mix_weights": batch.mix_weights,
             "flips": torch.tensor([flips], device=volumes.device),
             "turns": torch.tensor([[t.rot90_k for t in transforms]], device=volumes.device),

@@ -331,3 +331,27 @@ def test_other_gaps_and_surplus_are_refused():
     head = {k: v for k, v in second.state_dict().items() if k not in state}
     with pytest.raises(ValueError, match=next(iter(state))):
         load_shared_weights(second, head)
+
+
+def test_a_refused_file_changes_nothing():
+    first, second = stages()
+    state = first.state_dict()
+    before = {name: value.clone() for name, value in second.state_dict().items()}
+    wide = LocalDiscriminationNet(2, base_channels=2, embedding_dim=5).state_dict()
+    last = list(state)[-1]
+    for file in (wide, {**state, "teacher.weight": torch.zeros(2)}, {k: v for k, v in state.items() if k != last}):
+        with pytest.raises(ValueError, match="state_dict"):
+            load_shared_weights(second, file)
+        assert all(torch.equal(value, before[name]) for name, value in second.state_dict().items())
+
+
+def test_a_head_of_another_number_of_clusters_stays_behind():
+    _, source = stages()
+    target = build(2, base_channels=2, embedding_dim=4, num_clusters=5, seed=2)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    report = load_shared_weights(target, source.state_dict())
+    shared = set(LocalDiscriminationNet(2, base_channels=2, embedding_dim=4).state_dict())
+    assert set(report.loaded) == shared
+    assert set(report.missing) == set(before) - shared and set(report.unexpected) == set(source.state_dict()) - shared
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name] if name in shared else before[name]), name

@@ -99,7 +99,7 @@ def test_assignment_types_gradient_and_nan(mode):
 
 
 @pytest.mark.parametrize(
-    ("shape", "mode", "message"), [((1, 3, 4), "sparsemax", r"mode.*sparsemax"), ((1, 1, 4), "softmax", "1")]
+    ("shape", "mode", "message"), [((1, 3, 4), "sparsemax", r"mode.*sparsemax"), ((1, 1, 4), "softmax", r"\b1\b")]
 )
 def test_assignments_that_are_refused(shape, mode, message):
     with pytest.raises(ValueError, match=message):
@@ -184,7 +184,7 @@ def test_prototypes_are_means_on_the_sphere(images):
         close(found, regions[0])
     order = torch.tensor([2, 0, 3, 1])
     close(region_prototypes(regions[:, order]), found[order])
-    assert (region_prototypes(torch.cat([regions, -regions])) == 0).all()
+    assert (region_prototypes(torch.cat([regions[:1], -regions[:1]])) == 0).all()
 
 
 def test_region_types_and_nan():
@@ -354,7 +354,7 @@ def test_region_loss_types_and_nan():
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((3, 1, 5), {}, "1"),
+        ((3, 1, 5), {}, r"\b1\b"),
         ((3, 4, 5), {"temperature": 0.0}, r"(?s)temperature.*0\.0"),
         ((3, 4, 5), {"temperature": -0.2}, r"(?s)temperature.*-0\.2"),
         ((3, 4, 5), {"prototypes": torch.ones(3, 5)}, r"(?s)prototypes.*3, 5"),
@@ -404,7 +404,7 @@ def test_the_worst_case_is_one_half():
 def test_certain_voxels_cost_nothing(kind, dtype):
     onehot = torch.eye(3, dtype=dtype)[None].requires_grad_()
     loss = assignment_entropy(onehot, kind=kind)
-    assert float(loss) == 0
+    assert loss.item() == 0
     loss.backward()
     assert onehot.grad.isfinite().all()
     for half in HALVES:
@@ -560,3 +560,19 @@ def test_targets_that_are_refused(target):
         segment_target(torch.ones(1, 2, 4), torch.full((1, 3, 4), 1 / 3), target=target)
     with pytest.raises(ValueError, match=r"(?s)temperature.*0\.0"):
         segment_target(torch.ones(1, 2, 4), torch.full((1, 3, 4), 1 / 3), temperature=0.0)
+
+
+def test_one_cluster_is_refused_everywhere():
+    z, a, regions = torch.ones(2, 4, 3, 3), torch.ones(2, 1, 3, 3), torch.ones(2, 1, 4)
+    for refused in (
+        lambda: cluster_assignments(a),
+        lambda: region_embeddings(z, a),
+        lambda: region_prototypes(regions),
+        lambda: region_discrimination_loss(regions),
+        lambda: assignment_entropy(a),
+        lambda: cluster_area_loss(a),
+        lambda: cosine_segmentation(z, regions),
+        lambda: segment_target(z, a),
+    ):
+        with pytest.raises(ValueError, match=r"2 clusters.*\b1\b"):
+            refused()
