@@ -50,7 +50,7 @@ def success_rate(errors: Tensor, radius: float) -> Tensor:
     """
     errors = torch.as_tensor(errors).double()
     if errors.numel() == 0:
-        raise ValueError("success_rate needs at least one error, got an empty tensor.")
+        raise ValueError("success_rate: errors must hold at least one error, got an empty tensor.")
     if not radius >= 0:
         raise ValueError(f"success_rate: radius is a distance >= 0, got {radius}.")
     return torch.where(errors.isnan(), errors, (errors <= radius).double()).mean()

@@ -6,6 +6,7 @@ from medssl_nb.exercises.borders_where_the_image_has_edges import (
     check_edge_row,
     check_plain_correlation,
 )
+from medssl_nb.exercises.both_stages_and_transfer import check_bytes_of, check_wins
 from medssl_nb.exercises.clusters_and_mutual_information import (
     check_count_joint,
     check_keep_above,
@@ -17,6 +18,12 @@ from medssl_nb.exercises.hard_patches_and_categories import (
     check_relative_weights,
 )
 from medssl_nb.exercises.measuring_transfer import check_bootstrap_interval, check_split_by_subject
+from medssl_nb.exercises.one_shot_landmarks import (
+    check_coarse_to_fine,
+    check_distance_mm,
+    check_success_curve,
+    check_window_of_three,
+)
 from medssl_nb.exercises.patches_and_masks import check_lesion_odds, check_patch_of, check_put_together
 from medssl_nb.exercises.patches_on_a_sphere import (
     check_collapse_lines,
@@ -26,6 +33,18 @@ from medssl_nb.exercises.patches_on_a_sphere import (
 )
 from medssl_nb.exercises.pretrain_and_transfer import check_clusters_to_organs, check_slab_of
 from medssl_nb.exercises.ratio_pretrain_transfer import check_effect_of_part, check_vanishing_epoch
+from medssl_nb.exercises.shapes_from_another_modality import (
+    check_bend,
+    check_confidence,
+    check_discriminator_loss,
+    check_last_side,
+)
+from medssl_nb.exercises.regions_and_prototypes import (
+    check_even_bits,
+    check_largest_share,
+    check_renumber,
+    check_right_angle_loss,
+)
 from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
 from medssl_nb.exercises.three_pretext_ideas import check_clusters_in_use, check_far_loss, check_leaks
 from medssl_nb.exercises.two_views_and_balance import (
@@ -39,22 +58,31 @@ from medssl_nb.exercises.which_patches_are_lesions import check_budget, check_li
 
 __all__ = [
     "check_basin",
+    "check_bend",
     "check_bootstrap_interval",
     "check_box_sum",
     "check_budget",
+    "check_bytes_of",
     "check_clusters_in_use",
     "check_clusters_to_organs",
+    "check_coarse_to_fine",
     "check_collapse_lines",
     "check_come_back",
+    "check_confidence",
     "check_consistency",
     "check_count_joint",
+    "check_discriminator_loss",
+    "check_distance_mm",
     "check_edge_row",
     "check_effect_of_part",
+    "check_even_bits",
     "check_far_loss",
     "check_hard_patches",
     "check_hidden_error",
     "check_hide_box",
     "check_keep_above",
+    "check_last_side",
+    "check_largest_share",
     "check_leaks",
     "check_lesion_odds",
     "check_lift",
@@ -68,12 +96,17 @@ __all__ = [
     "check_plain_correlation",
     "check_put_together",
     "check_relative_weights",
+    "check_renumber",
+    "check_right_angle_loss",
     "check_same_share",
     "check_slab_of",
     "check_split_by_subject",
+    "check_success_curve",
     "check_target_angle",
     "check_two_maps",
     "check_vanishing_epoch",
     "check_window",
+    "check_window_of_three",
+    "check_wins",
     "check_wrong_order_works",
 ]

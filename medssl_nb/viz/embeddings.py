@@ -14,7 +14,7 @@ def embedding_colours(embeddings: Sequence) -> list[np.ndarray]:
     """Three principal components of the embeddings of all volumes together as red, green and blue.
 
     One colour means the same in every volume; two lists of volumes cannot be compared. Each component is spread from
-    its 1st to its 99th percentile. With one or two channels the colours left over are grey.
+    its 1st to its 99th percentile; one that is the same everywhere, as in a collapsed network, gives middle values.
 
     Args:
         embeddings: for each volume (D, X, Y, Z) or (1, D, X, Y, Z), numpy array or tensor, the same D.
@@ -30,12 +30,11 @@ def embedding_colours(embeddings: Sequence) -> list[np.ndarray]:
         raise ValueError("embedding_colours got no embeddings; give a list with those of at least one volume.")
     if len({len(one) for one in maps}) > 1:
         raise ValueError(f"embeddings must have the same number of channels, got {[len(one) for one in maps]}.")
-    from sklearn.decomposition import PCA
-
     rows = np.concatenate([one.reshape(len(one), -1).T for one in maps])  # (voxels of all, D)
-    found = PCA(min(3, rows.shape[1]), svd_solver="covariance_eigh").fit_transform(rows)
+    found = _principal_components(rows)
     low, high = np.percentile(found, [1, 99], axis=0)
-    spread = np.clip((found - low) / np.where(high > low, high - low, np.inf), 0, 1)
+    there = high - low > 1e-5 * np.abs(rows).max()  # else what differs is rounding
+    spread = np.where(there, np.clip((found - low) / np.where(there, high - low, 1), 0, 1), 0.5)
     colours = np.full((len(rows), 3), 128, np.uint8)
     colours[:, : found.shape[1]] = np.round(255 * spread)
     ends = np.cumsum([one[0].size for one in maps])[:-1]
@@ -63,6 +62,18 @@ def landmark_errors_png(errors: Mapping[str, float | None], *, dpi: int = 90, **
     """The picture of `show_landmark_errors` as PNG bytes; the same input gives the same bytes."""
     draw, size = _errors_picture(errors, **options)
     return png(draw, size, dpi)
+
+
+def _principal_components(rows: np.ndarray) -> np.ndarray:
+    """The first three principal components of (N, D), fewer where D is: (N, 3).
+
+    By the covariance, as scikit-learn does it for few channels; importing that takes longer than a reader waits.
+    """
+    centred = rows - rows.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # rising
+    axes = axes[:, ::-1][:, :3]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
+    return centred @ (axes * np.sign(largest))  # an axis may point either way: its largest part is made positive
 
 
 def _errors_picture(errors, *, radius: float | None = None, unit: str = "mm", title: str | None = None):

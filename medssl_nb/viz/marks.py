@@ -1,4 +1,4 @@
-"""Points marked on slices: a sign of its own shape and colour for each, with its name. Slices off the point say so."""
+"""Points marked on slices: a sign of its own shape and colour for each, with its name. Off its slice a point says so."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def nearest_voxel(point: Sequence[float]) -> tuple[int, int, int]:
 
 
 def draw_marks(ax, marks: Sequence[Mark], plane: str, index: int, shape, spacing) -> None:
-    """Draw marks onto matplotlib axes in mm; of one that lies off the slice a dashed, fainter sign and where it is."""
+    """Draw marks onto matplotlib axes in mm; of one that lies off the slice a dashed sign and where it is."""
     from matplotlib.patheffects import withStroke
 
     axes = plane_of(plane)
@@ -64,9 +64,8 @@ def draw_marks(ax, marks: Sequence[Mark], plane: str, index: int, shape, spacing
         here = nearest_voxel(mark.voxel)[axes.fixed]
         off = here != index
         sign = {"marker": _MARKERS[mark.shape], "facecolors": "none", "s": 70 if mark.shape == "ring" else 55}
-        for colour, width in (("black", 3.0), (mark.colour, 1.5)):
-            style = {"linestyles": (0, (2, 1.4)) if off else "-", "alpha": 0.75 if off else 1.0}
-            ax.scatter([x], [y], edgecolors=colour, linewidths=width, clip_on=False, zorder=3, **sign, **style)
+        for colour, width, line in (("black", 3.0, "-"), (mark.colour, 1.5, (0, (1.5, 1.5)) if off else "-")):
+            ax.scatter([x], [y], edgecolors=colour, linewidths=width, linestyles=line, clip_on=False, zorder=3, **sign)
         right = x < 0.6 * shape[axes.column] * spacing[axes.column]
         ax.annotate(
             f"{mark.name}, {AXIS_NAMES[axes.fixed]} = {here}" if off else mark.name,

@@ -83,8 +83,8 @@ class EmbeddingExplorer(WithPicture, ipywidgets.VBox):
         self._colours: list[np.ndarray] | None = None  # made when they are first wanted
         self.controls = _controls()
         self.colours, self.threshold = colours, threshold
-        self.line = ipywidgets.HTML()
-        self._compare()
+        self.line = ipywidgets.HTML(layout={"min_height": "58px"})  # two lines, so that pictures stay where they are
+        self._measure()
         self._show_colours()
         here.observe(self._follow_point, names="crosshair")
         self.controls["colours"].observe(self._show_colours, names="value")
@@ -128,14 +128,14 @@ class EmbeddingExplorer(WithPicture, ipywidgets.VBox):
 
     # ---- what follows what ----
 
-    def _compare(self) -> None:
+    def _measure(self) -> None:
         from medssl_nb.methods.local_discrimination import similarity_map
 
         vector = self._embeddings[0][(0, slice(None), *self.point)]
         self._maps = [similarity_map(embeddings, vector)[0].numpy() for embeddings in self._embeddings]
 
     def _follow_point(self, change=None) -> None:
-        self._compare()
+        self._measure()
         self._show_similarity()
 
     def _show_similarity(self, change=None) -> None:

@@ -21,7 +21,7 @@ WINDOWS = tuple(range(1, 16, 2))
 SIGMAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, math.inf)
 _MOST_SETTINGS = 4  # windows and sigmas whose averaged embeddings are kept
 _PATIENT_KEYS = ("name", "volume", "embeddings", "landmarks", "spacing_mm")
-_KEY = "Yellow ring: the point marked or found. Cyan square: the true point; dashed where it lies on another slice."
+_KEY = "Yellow ring: the point marked or found. Cyan square: the true point. Dashed: it lies on another slice."
 
 
 class LandmarkExplorer(WithPicture, ipywidgets.VBox):
@@ -100,14 +100,15 @@ class LandmarkExplorer(WithPicture, ipywidgets.VBox):
             self.patient = patient
         first = self._shown
         self.canvas = SimilarityCanvas(first.volume, title=first.name, spacing_mm=first.spacing, **look)
-        self.line, self.table = ipywidgets.HTML(), ipywidgets.HTML()
+        self.line = ipywidgets.HTML(layout={"min_height": "58px"})  # two lines, so that pictures stay where they are
+        self.table = ipywidgets.HTML()
         self._point = self.template.crosshair
         if self._landmarks and point is None:
             self.landmark = next(iter(self._landmarks))
             self._point = nearest_voxel(self._landmarks[self.landmark])
         if point is not None:
             self._point = self._voxel(point)
-        self._search()
+        self._follow_point()
 
         self.template.observe(self._mark_clicked, names="clicks")
         self.controls["landmark"].observe(self._go_to_landmark, names="value")
@@ -128,9 +129,9 @@ class LandmarkExplorer(WithPicture, ipywidgets.VBox):
     def point(self, voxel: Sequence[int]) -> None:
         self._point = self._voxel(voxel)
         if self.landmark is None:
-            self._search()
+            self._follow_point()
         else:
-            self.controls["landmark"].value = BY_HAND  # which searches
+            self.controls["landmark"].value = BY_HAND  # which follows it
 
     @property
     def landmark(self) -> str | None:
@@ -215,7 +216,7 @@ class LandmarkExplorer(WithPicture, ipywidgets.VBox):
     def _go_to_landmark(self, change) -> None:
         if change["new"] != BY_HAND:
             self._point = nearest_voxel(self._landmarks[change["new"]])
-        self._search()
+        self._follow_point()
 
     def _change_patient(self, change=None) -> None:
         shown = self._shown
@@ -224,11 +225,14 @@ class LandmarkExplorer(WithPicture, ipywidgets.VBox):
             self.canvas.set_volume(shown.volume, spacing_mm=shown.spacing, window=self._window)
             self._show_patient()
 
-    def _search(self, change=None) -> None:
-        """Find the point in all patients: first in the one shown, which is drawn before the others are searched."""
+    def _follow_point(self) -> None:
         with self.template.hold_sync():
             self.template.crosshair = self._point
-            self.template.set_marks({self.landmark or "marked": self._point})
+            self.template.set_marks({"marked": self._point})
+        self._search()
+
+    def _search(self, change=None) -> None:
+        """Find the point in all patients: first in the one shown, which is drawn before the others are searched."""
         self._found: list[_Found | None] = [None] * len(self._patients)
         self._found[self._number] = self._find(self._number)
         self._show_patient()

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import ipywidgets
 import numpy as np
+import traitlets
 
-from medssl_nb.viz.arrays import as_labels, as_volume, names_by_id
+from medssl_nb.viz.arrays import as_labels, as_volume, known_spacing, names_by_id
 from medssl_nb.viz.clusters import MOST_CLUSTERS
 from medssl_nb.viz.patches import join_pngs
 from medssl_nb.viz.regions import checked_pair, filled_regions, nearest_columns
@@ -30,6 +31,7 @@ class RegionExplorer(WithPicture, ipywidgets.VBox):
     A click on a cell (i, j) of the matrix, or an arrow key there, shows the soft assignment to cluster i on the left
     and to cluster j on the right, and goes to where it is highest; Escape or the button shows all clusters again. A
     dot marks the nearest column of each row: dots on the diagonal are clusters that mean the same in both patients.
+    Compared with the prototypes, the right side shows the right patient's cluster j.
     Without a browser: set `.left`, `.right`, `.against` or `.cell`; read `.cosines`, `.nearest`, `.heats` and
     `.line.value`.
 
@@ -87,9 +89,9 @@ class RegionExplorer(WithPicture, ipywidgets.VBox):
         self.left, self.right, self.against = left, right, against
         look = {"window": window, "planes": planes, "size": size, "opacity": opacity}
         self.canvases = {side: self._canvas(self._patient(side), look) for side in _SIDES}
-        self._compare()
-        self.matrix = RegionMatrix(**self._compared, layout={"flex": "0 1 400px", "min_width": "260px"})
-        self.line = ipywidgets.HTML()
+        self._find_cosines()
+        self.matrix = RegionMatrix(**self._compared, layout={"flex": "1 1 300px", "min_width": "240px"})
+        self.line = ipywidgets.HTML(layout={"min_height": "58px"})  # two lines, so that cells stay under the pointer
         self.all_button = ipywidgets.Button(description="all clusters", tooltip="leave the cell: show all clusters")
         for side in _SIDES:
             self._show_side(side)
@@ -100,6 +102,8 @@ class RegionExplorer(WithPicture, ipywidgets.VBox):
         self.controls["right"].observe(self._change_right, names="value")
         self.controls["against"].observe(self._show_matrix, names="value")
         self.matrix.observe(self._show_cell, names="cell")
+        for name in ("opacity", "label_style"):
+            traitlets.link(*[(canvas, name) for canvas in self.canvases.values()])
         self.all_button.on_click(self._leave_cell)
         super().__init__(children=self._arranged())
 
@@ -140,11 +144,11 @@ class RegionExplorer(WithPicture, ipywidgets.VBox):
         self._show_matrix()
 
     def _show_matrix(self, change=None) -> None:
-        self._compare()
+        self._find_cosines()
         self.matrix.set_cosines(**self._compared)
         self.line.value = self._words()
 
-    def _compare(self) -> None:
+    def _find_cosines(self) -> None:
         """Cosines of the left patient's regions with those of the right one, or with the prototypes of all."""
         import torch
 
@@ -233,20 +237,20 @@ class RegionExplorer(WithPicture, ipywidgets.VBox):
 
     def _canvas(self, patient: "_Patient", look: dict) -> "_PatientCanvas":
         canvas = _PatientCanvas(patient.volume, spacing_mm=patient.spacing, **look)
-        canvas.layout = {"flex": "1 1 280px", "min_width": "0"}
+        canvas.layout = {"flex": "1 1 230px", "min_width": "0"}
         return canvas
 
     def _show_side(self, side: str) -> None:
         canvas, patient = self.canvases[side], self._patient(side)
         canvas.side = side
-        canvas.name_clusters(self.num_clusters)
         canvas.show_patient(patient, self._window)
 
     def _arranged(self) -> list:
         wrapped = {"flex_flow": "row wrap"}
         above = ipywidgets.HBox([*self.controls.values(), self.all_button], layout=wrapped)
-        pictures = [self.matrix, *self.canvases.values()]
-        row = ipywidgets.HBox(pictures, layout={**wrapped, "align_items": "flex-start"})
+        start = {"align_items": "flex-start"}
+        both = ipywidgets.HBox(list(self.canvases.values()), layout={**start, "flex": "2 1 470px", "min_width": "0"})
+        row = ipywidgets.HBox([self.matrix, both], layout={**wrapped, **start})
         titles = [ipywidgets.HTML(f"<b>{escape(self.title)}</b>")] if self.title else []
         return [*titles, above, self.line, row]
 
@@ -282,13 +286,12 @@ class _PatientCanvas(_ClusterCanvas):
 
     def show_patient(self, patient: _Patient, window) -> None:
         """Show another patient with all clusters; the crosshair stays where the shape does."""
-        rows = self.label_table
         with self.hold_sync():
             if patient.volume is not self.volume:
                 self.set_volume(patient.volume, spacing_mm=patient.spacing, window=window)
                 self.volume = self._volume
             self.title = f"{self.side}: {patient.name}"
-            self._take_over({"label_table": rows, **self._load_heat(None)})
+            self.name_clusters(len(patient.assignments))
             self.show_clusters(patient.codes)
             self.show_all()
 
@@ -309,12 +312,15 @@ class _PatientCanvas(_ClusterCanvas):
 
 
 def _controls(names: list[str]) -> dict:
-    look = {"style": {"description_width": "6em"}, "layout": {"width": "20em", "max_width": "100%"}}
-    patients = [(name, number) for number, name in enumerate(names)]
+    patients = {"options": [(name, number) for number, name in enumerate(names)]}
+    short, long = (
+        {"style": {"description_width": f"{letters}em"}, "layout": {"width": f"{letters + 11}em", "max_width": "100%"}}
+        for letters in (3, 7)
+    )
     return {
-        "left": ipywidgets.Dropdown(options=patients, description="left", **look),
-        "right": ipywidgets.Dropdown(options=patients, description="right", **look),
-        "against": ipywidgets.Dropdown(options=AGAINST, description="compare with", **look),
+        "left": ipywidgets.Dropdown(**patients, description="left", **short),
+        "right": ipywidgets.Dropdown(**patients, description="right", **short),
+        "against": ipywidgets.Dropdown(options=AGAINST, description="compare with", **long),
     }
 
 
@@ -333,6 +339,7 @@ def _checked_patients(volumes, assignments, embeddings, names, spacing_mm, label
             raise ValueError(f"{what} holds {len(given)} entries, volumes {count}; give a list with one per patient.")
     if len(set(names)) < count:
         raise ValueError(f"names must differ, got {names}.")
+    spacings = [known_spacing(*pair) for pair in zip(volumes, _spacings(spacing_mm, count), strict=True)]
     volumes = [as_volume(volume, f"volume of {name}") for volume, name in zip(volumes, names, strict=True)]
     pairs = [
         (_maps("assignments", a, volume, name), _maps("embeddings", z, volume, name))
@@ -355,7 +362,7 @@ def _checked_patients(volumes, assignments, embeddings, names, spacing_mm, label
             label=None if organs is None else as_labels(organs, volume, f"label of {name}"),
         )
         for name, volume, spacing, (a, _), region, organs in zip(
-            names, volumes, _spacings(spacing_mm, count), pairs, regions, labels, strict=True
+            names, volumes, spacings, pairs, regions, labels, strict=True
         )
     ]
 

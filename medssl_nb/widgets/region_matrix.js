@@ -1,8 +1,8 @@
 // Cosines of regions: rows and columns are clusters, each with its colour beside it. A click or an arrow key picks a cell.
 //
 // It needs of its model: get, set, on, save_changes. Looks are those of matrix_canvas.css.
-const [WIDTH, HEIGHT] = [440, 440];
-const AREA = { left: 56, top: 58, side: 330, strip: 7 }; // of the cells; width of the clusters' colours beside them
+const [WIDTH, HEIGHT] = [340, 372];
+const AREA = { left: 56, top: 54, side: 278, strip: 7 }; // of the cells; width of the clusters' colours beside them
 
 function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -86,14 +86,14 @@ function render({ model, el }) {
   }
 
   function scale(palette) {
-    const [x, y, width] = [AREA.left + 60, AREA.top + AREA.side + 14, 130];
+    const [x, y, width] = [AREA.left + 46, AREA.top + AREA.side + 14, 100];
     const strip = picture(Uint8Array.from({ length: 256 }, (_, k) => k), palette, 256, { x, y, width, height: 8 });
     const group = make("g", {}, strip, make("text", { x: x - 10, y: y + 8, "text-anchor": "end" }, "cosine"));
     for (const value of [-1, 0, 1]) {
       const place = { x: x + (width * (value + 1)) / 2, y: y + 22, "text-anchor": "middle" };
       group.append(make("text", place, String(value).replace("-", "−")));
     }
-    group.append(make("text", { x: x + width + 16, y: y + 8 }, "○ nearest in the row"));
+    group.append(make("text", { x: x + width + 14, y: y + 8 }, "○ nearest in the row"));
     return group;
   }
 

@@ -25,6 +25,7 @@ from medssl_nb.widgets.slice_canvas import SliceCanvas
 from medssl_nb.widgets.step_curve import StepCurve
 
 MAPS = ("assignment", "similarity", "their mean", "uncertainty")
+_HEAT_NAMES = dict(zip(MAPS, ("assigned", "similarity", "mean", "doubt"), strict=True))  # room is small in the key
 DRAWN = ("heat", "border at 0.5", "both")
 _SCORES = {"real_score": "real masks", "fake_score": "cluster 0"}
 _LOSSES = {"discriminator_loss": "discriminator", "generator_loss": "generator"}
@@ -105,7 +106,8 @@ class ShapePriorExplorer(WithPicture, ipywidgets.VBox):
         self._steps = _checked_steps(steps, self.canvas.volume)
         self._plots = self._make_plots()
         self._masks = _checked_masks(masks)
-        self._mask_spacing = spacing_mm if mask_spacing_mm is None else mask_spacing_mm
+        of_volume = self.canvas.spacing if self.canvas.affine else None
+        self._mask_spacing = of_volume if mask_spacing_mm is None else mask_spacing_mm
         look = {"planes": self.canvas.planes, "size": size, "title": "reference mask", "controls": ("slices",)}
         self.mask_canvas = SliceCanvas(self._masks[0], **self._mask_look(), **look)
 
@@ -117,7 +119,9 @@ class ShapePriorExplorer(WithPicture, ipywidgets.VBox):
             if not self._plots:
                 raise ValueError(f"there is no curve {curve!r}: the steps hold neither scores nor losses nor Dice.")
             self.curve = curve
-        self.line, self.mask_line = ipywidgets.HTML(), ipywidgets.HTML()
+        # room for two lines, so that the curve stays under the pointer
+        self.line = ipywidgets.HTML(layout={"min_height": "58px"})
+        self.mask_line = ipywidgets.HTML()
         self.plot = None
         if self._plots:
             self.plot = StepCurve([one.step for one in self._steps], self._plots[self.curve], index=self._place)
@@ -258,14 +262,13 @@ class ShapePriorExplorer(WithPicture, ipywidgets.VBox):
 
     def _arranged(self) -> list:
         wrapped = {"flex_flow": "row wrap"}
-        shown = dict(self.controls)
         several = {"step": len(self._steps) > 1, "mask": len(self._masks) > 1, "curve": len(self._plots) > 1}
-        shown = [control for name, control in shown.items() if several.get(name, True)]
-        masks = ipywidgets.VBox([self.mask_canvas, self.mask_line], layout={"flex": "1 1 240px", "min_width": "0"})
-        self.canvas.layout = {"flex": "1 1 280px", "min_width": "0"}
+        shown = [control for name, control in self.controls.items() if several.get(name, True)]
+        masks = ipywidgets.VBox([self.mask_canvas, self.mask_line], layout={"flex": "1 1 200px", "min_width": "0"})
+        self.canvas.layout = {"flex": "1 1 250px", "min_width": "0"}
         pictures = [masks, self.canvas]
         if self.plot is not None:
-            self.plot.layout = {"flex": "0 1 440px", "min_width": "260px"}
+            self.plot.layout = {"flex": "1 1 300px", "min_width": "240px"}
             pictures.append(self.plot)
         row = ipywidgets.HBox(pictures, layout={**wrapped, "align_items": "flex-start"})
         titles = [ipywidgets.HTML(f"<b>{escape(self.title)}</b>")] if self.title else []
@@ -308,7 +311,7 @@ class _MapCanvas(SliceCanvas):
         for row in state["label_table"]:
             row["colour"] = MASK_COLOUR
         with self.hold_sync():
-            self._take_over(state | self._load_heat(shown, "score", (0, 1), name))
+            self._take_over(state | self._load_heat(shown, "score", (0, 1), _HEAT_NAMES[name]))
 
     def show_truth(self, inside: np.ndarray) -> None:
         state = self._load_contour(inside.astype(np.uint8))
@@ -327,7 +330,7 @@ class _MapCanvas(SliceCanvas):
 
 
 def _score_plot(lines: tuple[StepLine, ...]) -> StepPlot:
-    return StepPlot("mean sigmoid of the discriminator", lines, 1.0, 0.5, "0.5: it cannot tell")
+    return StepPlot("score (mean sigmoid)", lines, 1.0, 0.5, "0.5: it cannot tell")
 
 
 def _loss_plot(lines: tuple[StepLine, ...]) -> StepPlot:
@@ -339,14 +342,16 @@ _PLOTS = {"scores": _score_plot, "losses": _loss_plot}
 
 
 def _controls(steps: list[int], masks: int, similar: bool, plots: list[str]) -> dict:
-    look = {"style": {"description_width": "8em"}}
-    wide = {**look, "layout": {"width": "30em", "max_width": "100%"}}
+    short, long = (
+        {"style": {"description_width": f"{letters}em"}, "layout": {"width": f"{width}em", "max_width": "100%"}}
+        for letters, width in ((5, 17), (8, 29))
+    )
     return {
-        "step": ipywidgets.SelectionSlider(options=steps, value=steps[-1], description="training step", **wide),
-        "mask": ipywidgets.IntSlider(0, min=0, max=max(masks - 1, 0), description="reference mask", **wide),
-        "map": ipywidgets.Dropdown(options=MAPS if similar else MAPS[:1], description="show", **look),
-        "draw": ipywidgets.Dropdown(options=DRAWN, description="as", **look),
-        "curve": ipywidgets.Dropdown(options=plots, description="curve of", **look),
+        "step": ipywidgets.SelectionSlider(options=steps, value=steps[-1], description="training step", **long),
+        "mask": ipywidgets.IntSlider(0, min=0, max=max(masks - 1, 0), description="reference mask", **long),
+        "map": ipywidgets.Dropdown(options=MAPS if similar else MAPS[:1], description="show", **short),
+        "draw": ipywidgets.Dropdown(options=DRAWN, description="as", **short),
+        "curve": ipywidgets.Dropdown(options=plots, description="curve of", **short),
     }
 
 

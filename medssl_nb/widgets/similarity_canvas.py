@@ -11,7 +11,7 @@ from medssl_nb.widgets.slice_canvas import SliceCanvas
 
 COSINES = (0.0, 1.0)  # at the ends of the colours, the same in all pictures; cosines below 0 are drawn as 0
 _UNIT = 1e-2  # how far from 1 the length of a unit vector may be: half precision keeps three digits
-_LINE = 46  # letters above the picture of one plane
+_LINE = 36  # letters above the picture of one plane
 
 
 class SimilarityCanvas(SliceCanvas):
@@ -30,7 +30,8 @@ class SimilarityCanvas(SliceCanvas):
     def show_cosine(self, similarity: np.ndarray | None, least: float | None = None) -> None:
         """Lay cosines (X, Y, Z) over the image, outlining those of at least `least`; None takes both away."""
         with self.hold_sync():
-            self.set_heat(similarity, heat_range=COSINES, heat_name="cosine")
+            shown = None if similarity is None else similarity.clip(-1, 1)  # rounding leads beyond 1
+            self.set_heat(shown, heat_range=COSINES, heat_name="cosine")
             outlined = similarity is not None and least is not None
             self.set_contour(similarity >= least if outlined else None)
             self._outline_name = f"cosine ≥ {least:.2f}" if outlined else ""

@@ -812,7 +812,7 @@ class Viewer {
     }
   }
 
-  /** Signs of marked points with their names; off the slice they are dashed and tell where the point is. */
+  /** Signs of marked points with their names; those off the slice are dashed and tell where the point is. */
   drawMarks(context, { plane, width, height }) {
     const shape = this.get("shape");
     const index = this.inside()[plane.fixed];
@@ -828,23 +828,23 @@ class Viewer {
       const placed = new Path2D();
       const turn = kind === "diamond" ? 45 : 0;
       placed.addPath(sign, kind === "ring" ? undefined : new DOMMatrix().translate(x, y).rotate(turn));
-      context.setLineDash(off ? [2.5, 2] : []);
-      context.globalAlpha = off ? 0.75 : 1;
-      for (const [ink, line] of [
-        ["#000", 3.5],
-        [colour, 1.75],
+      for (const [ink, line, dashes] of [
+        ["#000", 3.5, []],
+        [colour, 1.75, off ? [2.5, 2.5] : []],
       ]) {
         context.strokeStyle = ink;
         context.lineWidth = line;
+        context.setLineDash(dashes);
         context.stroke(placed);
       }
       context.setLineDash([]);
       context.font = "600 11px system-ui, sans-serif";
-      const right = x < 0.6 * width;
-      context.textAlign = right ? "left" : "right";
+      context.textAlign = "left";
       context.textBaseline = "middle";
       const text = off ? `${name}, ${AXES[plane.fixed]} = ${here}` : name;
-      this.writeText(context, text, x + (right ? 9 : -9), y + (number % 2 ? 11 : -11), colour);
+      const long = context.measureText(text).width;
+      const left = x + 9 + long < width ? x + 9 : Math.max(x - 9 - long, 2);
+      this.writeText(context, text, left, y + (number % 2 ? 11 : -11), colour);
     });
     context.restore();
   }

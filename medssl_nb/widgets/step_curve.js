@@ -1,8 +1,8 @@
 // Lines over the steps of a training and a mark at one of them, which a click, a drag or an arrow key moves.
 //
 // It needs of its model: get, set, on, save_changes.
-const [WIDTH, HEIGHT] = [440, 270];
-const FRAME = { left: 48, right: 430, top: 12, bottom: 226 };
+const [WIDTH, HEIGHT] = [340, 260];
+const FRAME = { left: 46, right: 334, top: 10, bottom: 216 };
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);

@@ -56,5 +56,7 @@ class TrainingMonitor(WithPicture, ipywidgets.VBox):
 
         if not self.history:
             return waiting_png("no step yet")
-        trivial = self.task.trivial_losses if self.task is not None else None
+        trivial = self.task.trivial_losses if self.task is not None else {}
+        seen = {name for record in self.history for name in record["losses"]}  # some terms start later in a run
+        trivial = {name: value for name, value in trivial.items() if name in seen}
         return losses_png(self.history, trivial, title=self.title)

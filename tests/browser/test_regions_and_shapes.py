@@ -58,8 +58,8 @@ shapes
 """
 CELLS = [DATA, REGIONS, MANY, SHAPES]
 # where region_matrix.js draws: width of the picture, left, top and side of the matrix; and step_curve.js
-WIDTH, LEFT, TOP, AREA = 440, 56, 58, 330
-FIRST, LAST = 56, 422
+WIDTH, LEFT, TOP, AREA = 340, 56, 54, 278
+FIRST, LAST = 54, 326
 
 
 class Driver:
@@ -166,11 +166,11 @@ def test_patients_and_prototypes_by_keys(lab_page):
     lab_page.regions.locator("figcaption .sc-number", has_text=" of 15").wait_for()
     lab_page.until_changed(lambda: lab_page.slice(lab_page.regions, 0), left)
     other = lab_page.until_changed(lab_page.cells, before)
-    assert lab_page.matrix.locator(".mc-name").all_inner_texts() == ["cluster of second", "cluster of third"]
+    assert lab_page.matrix.locator(".mc-name").all_text_contents() == ["cluster of second", "cluster of third"]
     lab_page.press(lab_page.regions, "compare with", "ArrowDown")
     lab_page.until_value("regions.against", "prototypes")
     lab_page.until_changed(lab_page.cells, other)
-    assert lab_page.matrix.locator(".mc-name").first.inner_text() == "prototype of 3 patients"
+    assert lab_page.matrix.locator(".mc-name").first.text_content() == "prototype of 3 patients"
     lab_page.press(lab_page.regions, "right", "ArrowUp")
     lab_page.until_value("regions.right", 0)
     lab_page.regions.locator(".sc-title", has_text="right: first").wait_for()

@@ -46,6 +46,32 @@ def test_heat_is_transparent_where_there_is_none():
     assert (picture[1:] == 128).all()
 
 
+def test_colours_lie_over_the_image_and_under_labels():
+    colours = np.zeros((*GREY.shape, 3), np.uint8)
+    colours[1, 2, 3] = 200, 100, 0
+    layers = stack_layers(GREY, window=(0, 200), colours=colours, labels=one_voxel((0, 2, 3), 5), opacity=0.25)
+    picture = slice_rgb(layers, "axial", 3)
+    np.testing.assert_array_equal(picture[0, 0], np.round(0.75 * 127.5 + 0.25 * np.array([200, 100, 0])))
+    expected = 0.75 * (0.75 * 127.5) + 0.25 * rgb(CLUSTER_COLOURS[4])
+    np.testing.assert_array_equal(picture[0, 1], np.round(expected))
+    shares = slice_rgb(stack_layers(GREY, window=(0, 200), colours=colours / 255, opacity=0.25), "axial", 3)
+    np.testing.assert_array_equal(shares[0, 0], picture[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("colours", "message"),
+    [
+        (np.zeros((2, 3, 4)), r"colours must be \(X, Y, Z, 3\), here \(2, 3, 4, 3\); got shape \(2, 3, 4\)"),
+        (np.full((2, 3, 4, 3), 1.5), "colours are uint8, or numbers from 0 to 1; spread others"),
+        (np.full((2, 3, 4, 3), np.nan), "colours are uint8, or numbers from 0 to 1"),
+        (np.full((2, 3, 4, 3), 7), "colours are uint8, or numbers from 0 to 1"),
+    ],
+)
+def test_what_is_no_colour(colours, message):
+    with pytest.raises(ValueError, match=message):
+        stack_layers(GREY, colours=colours)
+
+
 def test_visible_chooses_labels():
     labels = one_voxel((0, 0, 0), 3) + one_voxel((1, 0, 0), 7)
     layers = stack_layers(GREY, labels=labels, visible=[7])

@@ -60,7 +60,7 @@ def test_the_browser_gets_names_colours_and_a_place_of_each_label(explorer, orga
 def test_all_that_is_sent_is_json_or_bytes(explorer):
     state = explorer.get_state()
     bytes_of = {name for name, value in state.items() if isinstance(value, bytes)}
-    assert bytes_of == {"volume_bytes", "label_bytes", "contour_bytes", "heat_bytes", "heat_palette"}
+    assert bytes_of == {"volume_bytes", "label_bytes", "contour_bytes", "heat_bytes", "heat_palette", "colour_bytes"}
     json.dumps({k: v for k, v in state.items() if k not in bytes_of and k != "layout"}, allow_nan=False)
     assert "DecompressionStream" in state["_esm"]
     assert ".slice-canvas" in state["_css"]
@@ -316,3 +316,44 @@ def test_jslink_joins_two_canvases(ct):
 
 def test_repr_has_no_address(explorer):
     assert repr(explorer) == "<VolumeExplorer of 12×14×10 voxels, crosshair (6, 7, 5)>"
+
+
+# ---------------------------------------------------------------- colours and marks
+def test_colours_and_marks_reach_the_browser_and_the_picture(explorer, ct):
+    seen = {picture(explorer)}
+    colours = np.random.default_rng(1).integers(0, 255, (*SHAPE, 3)).astype(np.uint8)
+    explorer.set_colours(colours)
+    sent = np.frombuffer(gzip.decompress(explorer.colour_bytes), np.uint8)
+    np.testing.assert_array_equal(sent, colours.ravel())
+    seen.add(picture(explorer))
+    explorer.set_marks({"found": (1, 2, 3), "true": (1.5, 2, 3)})
+    assert explorer.mark_table == [
+        {"name": "found", "voxel": [1, 2, 3], "colour": "#ffe45c", "shape": "ring"},
+        {"name": "true", "voxel": [1.5, 2, 3], "colour": "#5cf2ff", "shape": "square"},
+    ]
+    seen.add(picture(explorer))
+    assert len(seen) == 3
+    again = SliceCanvas(ct, colours=colours, marks={"found": (1, 2, 3)})
+    assert (again.colour_bytes, again.mark_table) == (explorer.colour_bytes, explorer.mark_table[:1])
+
+
+def test_colours_and_marks_go_with_a_volume_of_another_shape(explorer, ct):
+    explorer.set_colours(np.zeros((*SHAPE, 3)))
+    explorer.set_marks({"a": (11, 13, 9)})
+    explorer.set_volume(-ct)
+    assert explorer.colour_bytes != b"" and len(explorer.mark_table) == 1
+    explorer.set_volume(np.zeros((4, 4, 4)))
+    assert explorer.colour_bytes == b"" and explorer.mark_table == []
+    explorer.set_marks({"a": (1, 1, 1)})
+    explorer.set_marks(None)
+    assert explorer.mark_table == []
+    assert picture(explorer).startswith(b"\x89PNG")
+
+
+def test_wrong_colours_and_marks_change_nothing(explorer):
+    explorer.set_marks({"a": (1, 1, 1)})
+    with pytest.raises(ValueError, match="lies outside"):
+        explorer.set_marks({"a": (12, 1, 1)})
+    with pytest.raises(ValueError, match="colours must be"):
+        explorer.set_colours(np.zeros(SHAPE))
+    assert explorer.mark_table[0]["voxel"] == [1, 1, 1] and explorer.colour_bytes == b""

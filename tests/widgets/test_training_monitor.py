@@ -60,3 +60,11 @@ def test_the_trivial_line_changes_the_picture():
     for monitor in (plain, dashed):
         list(monitor.watch(records(3)))
     assert plain.image.value != dashed.image.value
+
+
+def test_a_term_that_starts_later_has_its_line_from_then_on():
+    early = [StepRecord(1, 2, {"total": 2.0}, 1e-3, 1.0)]
+    late = [StepRecord(2, 2, {"total": 3.0, "region": 1.0}, 1e-3, 1.0)]
+    monitor = TrainingMonitor(SimpleNamespace(trivial_losses={"region": 1.8}), every_seconds=0)
+    pictures = [bytes(monitor.image.value) for _ in monitor.watch([*early, *late])]
+    assert len(set([*pictures, bytes(monitor.image.value)])) == 2

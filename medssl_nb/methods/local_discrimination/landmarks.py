@@ -5,6 +5,7 @@ and the search from coarse to fine are ours.
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -169,8 +170,8 @@ def _banded(line: Tensor, side: int) -> Tensor:
 
 
 def _checked_window(window: int | Sequence[int], dims: int) -> tuple[int, ...]:
-    sides = (window,) * dims if isinstance(window, int) else tuple(window)
-    if len(sides) != dims or not all(isinstance(s, int) and s >= 1 and s % 2 for s in sides):
+    sides = (window,) * dims if isinstance(window, Integral) else tuple(window)
+    if len(sides) != dims or not all(isinstance(s, Integral) and s >= 1 and s % 2 for s in sides):
         raise ValueError(f"a window has an odd number of voxels from 1 along each of {dims} axes, got {window!r}.")
     return sides
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -84,7 +85,7 @@ def patch_embeddings(
     """
     check_maps("embeddings", embeddings)
     size = tuple(embeddings.shape[2:])
-    grid = (grid_size,) * len(size) if isinstance(grid_size, int) else tuple(grid_size)
+    grid = (grid_size,) * len(size) if isinstance(grid_size, Integral) else tuple(grid_size)
     if len(grid) != len(size) or not all(1 <= g <= s for g, s in zip(grid, size, strict=True)):
         raise ValueError(f"grid_size must be 1 to the side along each axis of {size}, got {grid_size!r}.")
     if weighting not in ("mean", "center"):
@@ -95,7 +96,7 @@ def patch_embeddings(
         if weighting == "mean":
             return l2_normalize(_POOL[len(size)](z, grid), dim=1)
         if any(s % g for s, g in zip(size, grid, strict=True)):
-            raise ValueError(f'weighting "center" needs sides that the grid divides, got {size} and {grid}.')
+            raise ValueError(f'weighting "center" needs a grid_size that divides the sides {size}, got {grid}.')
         cell = [s // g for s, g in zip(size, grid, strict=True)]
         for axis, line in enumerate(line_weights(cell, sigma, z.dtype, z.device), start=2):
             # (.., g * s, ..) -> (.., g, s, ..): weigh s and sum it away, one axis after the other

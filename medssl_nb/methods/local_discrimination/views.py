@@ -198,9 +198,9 @@ def make_discrimination_batch(
 
 
 def _moved(images: Tensor, transforms: Sequence[ViewTransform], undo: bool) -> Tensor:
-    check_maps("images", images)
+    check_maps("features" if undo else "images", images)
     if len(transforms) != len(images):
-        raise ValueError(f"there must be one transform for each of {len(images)} images, got {len(transforms)}.")
+        raise ValueError(f"transforms must be one for each of {len(images)} images, got {len(transforms)}.")
     return torch.stack([_one_moved(x, t, undo) for x, t in zip(images, transforms, strict=True)])
 
 
@@ -208,10 +208,8 @@ def _one_moved(image: Tensor, transform: ViewTransform, undo: bool) -> Tensor:
     """Image (C, *S) through the transform, or back."""
     dims = image.ndim - 1
     flips = [axis + 1 for axis in checked_axes(transform.flip_axes, dims, "flip_axes")]  # axis 0 are the channels
-    k = transform.rot90_k % 4
-    if k == 0:
-        return image.flip(flips)
     p, q = (axis + 1 for axis in checked_plane(transform.rot90_axes, dims))
+    k = transform.rot90_k % 4
     if k % 2 and image.shape[p] != image.shape[q]:
         raise ValueError(
             f"{transform.rot90_k} quarter turns need equal sides in the plane {transform.rot90_axes}, got "
