@@ -2,10 +2,10 @@
 
     python studies/shape_guided.py --seeds 0 1 2 3 4 --real
 
-The functions are those of lesson 44, the patients and settings too; the settings were chosen on other generated
-patients. Each arm of a seed starts from the same weights and sees the same images. `--real` adds slices: liver masks
-of the torso MR (one patient) shape cluster 0 of a torso CT, judged on it and on another CT; it needs MEDSSL_DATA.
-Results: results/shape_guided.json.
+Functions, patients and settings are those of lesson 44; the settings were chosen on other generated patients. Each arm
+of a seed starts from the same weights and sees the same images. `--real` adds slices: liver masks of the torso MR (one
+patient) shape cluster 0 of a torso CT, judged on it and on another CT; it needs MEDSSL_DATA, and its settings were
+chosen on these scans: there are no others. Results, stored after each seed: results/shape_guided.json.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from medssl_nb.methods.local_discrimination.networks import ClusteringHead, Embe
 from medssl_nb.networks.unet import FeatureUNet
 
 GRID = {"shape": (24, 24, 24), "spacing_mm": (12.0, 12.0, 12.0)}
-LIVER = 4
+LIVER, TRAIN, TEST = 4, 16, 8
 REAL_MM, REAL_SIZE = 6.0, (80, 56)
 MOVES = {"flip_axes": (), "max_rotation": 10.0, "max_crop": 0.05, "threshold": 0.5}
 
@@ -77,6 +77,7 @@ ARMS = {
     "without prior, 240 steps": Settings(shape=0.0, steps=240),
     "with prior, 240 steps": Settings(steps=240),
 }
+REAL = Settings(pairs=4, widths=(16, 32, 32), shape=15.0, steps=200)  # slices of 80 x 56
 REFINED = ("with prior", "with prior, 240 steps")
 
 
@@ -112,47 +113,47 @@ def main(words: list[str] | None = None) -> None:
     options = parser.parse_args(words)
     torch.set_num_threads(1)
     arms = {arm: replace(ARMS[arm], steps=options.steps or ARMS[arm].steps) for arm in options.arms}
-    task = generated_task()
-    runs = [{"arm": "copied mean mask", "data": "phantom", "seed": None, **copied(task)}]
-    runs += runs_of(task, "phantom", arms, options.seeds)
+    tasks, settings = {"phantom": (generated_task(), arms)}, {"phantom": arms}
     if options.real:
-        real = real_task()
-        settings = replace(Settings(), pairs=4, widths=(16, 32, 32), steps=options.steps or 150)
-        real_arms = {"without prior": replace(settings, shape=0.0), "with prior": settings}
-        runs.append({"arm": "copied mean mask", "data": "torso", "seed": None, **copied(real)})
-        runs += runs_of(real, "torso", real_arms, options.seeds)
-        arms |= {f"torso, {arm}": one for arm, one in real_arms.items()}
-    result = {
-        "kind": "shape_guided",
-        "recipe": "none: studies/shape_guided.py",
-        "method": "local_discrimination",
-        "cohort": {"name": "phantom", "options": GRID, "train": len(task.images), "validation": 0, "test": 8},
-        "settings": {
-            "organ": "liver",
-            "masks": len(task.masks),
-            "moves": MOVES,
-            "arms": {arm: asdict(settings) for arm, settings in arms.items()},
-            "torso": {"spacing_mm": REAL_MM, "slice": REAL_SIZE, "masks": len(real.masks)} if options.real else None,
-        },
-        "seeds": options.seeds,
-        "runs": runs,
-        "summary": summary(runs),
-        "made_with": made_with(),
-        "date": date.today().isoformat(),
-    }
-    print(save_result(result, options.results, options.name))
+        settings["torso"] = {
+            arm: replace(REAL, shape=shape, steps=options.steps or REAL.steps)
+            for arm, shape in (("without prior", 0.0), ("with prior", REAL.shape))
+        }
+        tasks["torso"] = (real_task(), settings["torso"])
+    runs = [{"arm": "copied mean mask", "data": d, "seed": None, **copied(task)} for d, (task, _) in tasks.items()]
+    for done, seed in enumerate(options.seeds, start=1):  # stored after each seed: a long study may be stopped
+        for data, (task, changed) in tasks.items():
+            runs += runs_of(task, data, changed, seed)
+        result = {
+            "kind": "shape_guided",
+            "recipe": "none: studies/shape_guided.py",
+            "method": "local_discrimination",
+            "cohort": {"name": "phantom", "options": GRID, "train": TRAIN, "validation": 0, "test": TEST},
+            "settings": {
+                "organ": "liver",
+                "masks": {data: len(task.masks) for data, (task, _) in tasks.items()},
+                "moves": MOVES,
+                "arms": {d: {arm: asdict(one) for arm, one in of.items()} for d, of in settings.items()},
+                "torso": {"spacing_mm": REAL_MM, "slice": REAL_SIZE},
+            },
+            "seeds": options.seeds[:done],
+            "runs": runs,
+            "summary": summary(runs),
+            "made_with": made_with(),
+            "date": date.today().isoformat(),
+        }
+        print(save_result(result, options.results, options.name), flush=True)
 
 
-def runs_of(task: Task, data: str, arms: dict[str, Settings], seeds: list[int]) -> list[dict]:
+def runs_of(task: Task, data: str, arms: dict[str, Settings], seed: int) -> list[dict]:
+    """All arms with one seed, and what a fresh network makes of the pseudo-labels of some."""
     runs = []
-    for seed in seeds:
-        for arm, settings in arms.items():
-            net, last = train(task, settings, seed)
-            runs.append({"arm": arm, "data": data, "seed": seed, **last, **scores(task, net)})
-            print(runs[-1], flush=True)
-            if arm in REFINED:
-                runs += [{"data": data, "seed": seed, **run} for run in refined(task, net, arm, seed)]
-                print(runs[-2:], flush=True)
+    for arm, settings in arms.items():
+        net, last = train(task, settings, seed)
+        runs.append({"arm": arm, "data": data, "seed": seed, **last, **scores(task, net)})
+        if arm in REFINED:
+            runs += [{"data": data, "seed": seed, **run} for run in refined(task, net, arm, seed)]
+        print(runs[-1], flush=True)
     return runs
 
 
@@ -173,7 +174,7 @@ def summary(runs: list[dict]) -> list[dict]:
 # ---------------------------------------------------------------- data
 def generated_task() -> Task:
     """CT patients without labels, other patients to judge on, and liver masks of ten more ("from MR")."""
-    ct = load_cohort("phantom", seed=3, train=16, validation=0, test=8, **GRID)
+    ct = load_cohort("phantom", seed=3, train=TRAIN, validation=0, test=TEST, **GRID)
     mr = load_cohort("phantom", seed=4, train=10, validation=0, test=0, **GRID)
     images, unseen = (
         torch.stack([(case.normalised().as_tensor() + 1) / 2 for case in cases]) for cases in (ct.unlabelled, ct.test)

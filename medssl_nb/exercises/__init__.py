@@ -33,17 +33,17 @@ from medssl_nb.exercises.patches_on_a_sphere import (
 )
 from medssl_nb.exercises.pretrain_and_transfer import check_clusters_to_organs, check_slab_of
 from medssl_nb.exercises.ratio_pretrain_transfer import check_effect_of_part, check_vanishing_epoch
-from medssl_nb.exercises.shapes_from_another_modality import (
-    check_bend,
-    check_confidence,
-    check_discriminator_loss,
-    check_last_side,
-)
 from medssl_nb.exercises.regions_and_prototypes import (
     check_even_bits,
     check_largest_share,
     check_renumber,
     check_right_angle_loss,
+)
+from medssl_nb.exercises.shapes_from_another_modality import (
+    check_bend,
+    check_confidence,
+    check_discriminator_loss,
+    check_last_side,
 )
 from medssl_nb.exercises.start_here import check_hidden_error, check_hide_box
 from medssl_nb.exercises.three_pretext_ideas import check_clusters_in_use, check_far_loss, check_leaks
@@ -81,8 +81,8 @@ __all__ = [
     "check_hidden_error",
     "check_hide_box",
     "check_keep_above",
-    "check_last_side",
     "check_largest_share",
+    "check_last_side",
     "check_leaks",
     "check_lesion_odds",
     "check_lift",

@@ -56,7 +56,7 @@ def check_even_bits(even_bits: Callable) -> None:
 
 
 def check_right_angle_loss(right_angle_loss: Callable) -> None:
-    """`right_angle_loss(num_clusters, temperature)` -> region loss of regions that agree, prototypes at right angles."""
+    """`right_angle_loss(num_clusters, temperature)` -> region loss of perfect agreement, prototypes at right angles."""
     cases = [(16, 0.2), (8, 0.2), (2, 0.2), (40, 0.2), (16, 0.1), (16, 1.0)]
     for clusters, temperature in cases:
         expected = math.log(1 + (clusters - 1) * math.exp(-1 / temperature))

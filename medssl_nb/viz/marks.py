@@ -1,4 +1,4 @@
-"""Points marked on slices: a sign of its own shape and colour for each, with its name. Off its slice a point says so."""
+"""Points marked on slices: a sign of its own shape and colour for each, with its name."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -63,7 +63,7 @@ def draw_marks(ax, marks: Sequence[Mark], plane: str, index: int, shape, spacing
         x, y = ((shape[a] - mark.voxel[a] - 0.5) * spacing[a] for a in (axes.column, axes.row))
         here = nearest_voxel(mark.voxel)[axes.fixed]
         off = here != index
-        sign = {"marker": _MARKERS[mark.shape], "facecolors": "none", "s": 70 if mark.shape == "ring" else 55}
+        sign = {"marker": _MARKERS[mark.shape], "facecolors": "none", "s": 70 if mark.shape == "ring" else 170}
         for colour, width, line in (("black", 3.0, "-"), (mark.colour, 1.5, (0, (1.5, 1.5)) if off else "-")):
             ax.scatter([x], [y], edgecolors=colour, linewidths=width, linestyles=line, clip_on=False, zorder=3, **sign)
         right = x < 0.6 * shape[axes.column] * spacing[axes.column]

@@ -70,7 +70,7 @@ class ClusterExplorer(WithPicture, ipywidgets.VBox):
         size: int = 320,
     ):
         look = {"spacing_mm": spacing_mm, "window": window, "planes": planes, "size": size, "title": title}
-        self.canvas = _ClusterCanvas(volume, opacity=opacity, **look)
+        self.canvas = ClusterCanvas(volume, opacity=opacity, **look)
         self._steps = _checked_steps(steps, self.canvas, num_clusters)
         self.num_clusters = len(self._steps[0].shares)
         self._label = None if label is None else as_labels(label, self.canvas.volume, "label")
@@ -275,7 +275,7 @@ class _Step(NamedTuple):
     what: str  # the shares are
 
 
-class _ClusterCanvas(SliceCanvas):
+class ClusterCanvas(SliceCanvas):
     """A slice canvas with a cluster map, whose names and colours stay while voxels change, and outlines of organs."""
 
     def __init__(self, volume, **options):
@@ -329,7 +329,7 @@ class _ClusterCanvas(SliceCanvas):
         return replace(layers, overlays=tuple(overlays))
 
 
-def _checked_steps(steps: Sequence[Mapping], canvas: _ClusterCanvas, num_clusters: int | None) -> list[_Step]:
+def _checked_steps(steps: Sequence[Mapping], canvas: ClusterCanvas, num_clusters: int | None) -> list[_Step]:
     import torch
 
     if len(steps) == 0:

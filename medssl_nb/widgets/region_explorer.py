@@ -13,7 +13,7 @@ from medssl_nb.viz.arrays import as_labels, as_volume, known_spacing, names_by_i
 from medssl_nb.viz.clusters import MOST_CLUSTERS
 from medssl_nb.viz.patches import join_pngs
 from medssl_nb.viz.regions import checked_pair, filled_regions, nearest_columns
-from medssl_nb.widgets.cluster_explorer import _ClusterCanvas
+from medssl_nb.widgets.cluster_explorer import ClusterCanvas
 from medssl_nb.widgets.packing import inner_voxels
 from medssl_nb.widgets.picture import WithPicture
 from medssl_nb.widgets.region_matrix import RegionMatrix
@@ -279,7 +279,7 @@ class _Patient(NamedTuple):
         return self.assignments[cluster].float().numpy()
 
 
-class _PatientCanvas(_ClusterCanvas):
+class _PatientCanvas(ClusterCanvas):
     """Slices of one patient, with all clusters in their colours or one cluster's soft assignment as heat."""
 
     side = ""

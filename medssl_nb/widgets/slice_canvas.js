@@ -824,7 +824,7 @@ class Viewer {
       const off = here !== index;
       const sign = new Path2D();
       if (kind === "ring") sign.arc(x, y, 5.5, 0, 2 * Math.PI);
-      else sign.rect(-4.5, -4.5, 9, 9);
+      else sign.rect(-8, -8, 16, 16); // around a ring
       const placed = new Path2D();
       const turn = kind === "diamond" ? 45 : 0;
       placed.addPath(sign, kind === "ring" ? undefined : new DOMMatrix().translate(x, y).rotate(turn));

@@ -179,7 +179,7 @@ def test_the_true_point_is_drawn_where_it_is(lab_page):
     pixels = np.reshape(lab_page.pixels(canvas), (size[1], size[0], 4))[..., :3].astype(int)
     rows, columns = np.nonzero((np.abs(pixels - [0x5C, 0xF2, 0xFF]) < 12).all(axis=2))
     unit = size[0] / SIDE
-    near = np.abs(columns - (SIDE - 0.5 - 8) * unit) < 7
+    near = np.abs(columns - (SIDE - 0.5 - 8) * unit) < 11
     assert near.sum() > 10
     assert np.abs(rows[near] - (SIDE - 0.5 - 12) * unit).max() < 20
 

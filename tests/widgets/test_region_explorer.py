@@ -122,6 +122,15 @@ def test_another_patient_keeps_the_cell_and_the_other_side():
     assert left.visible_labels == (1, 2, 3, 4)
 
 
+def test_an_affine_tells_the_spacing():
+    from monai.data import MetaTensor
+
+    volumes = [MetaTensor(volume, affine=torch.diag(torch.tensor([2.0, 3, 4, 1]))) for volume in VOLUMES]
+    widget = explorer(volumes)
+    assert [canvas.spacing for canvas in widget.canvases.values()] == [[2, 3, 4]] * 2
+    assert explorer(volumes, spacing_mm=(1, 1, 2)).canvases["left"].spacing == [1, 1, 2]
+
+
 def test_both_sides_have_one_opacity():
     widget = explorer()
     widget.canvases["left"].opacity = 0.25
