@@ -3,7 +3,7 @@
     python benchmarks/bench_local_discrimination.py            # prints
     python benchmarks/bench_local_discrimination.py --write    # and stores results/local_discrimination_speed.json
 
-Patch discrimination of 4,096 patches (8,192 rows would be too many for the others): blocks of rows that give loss and
+Patch discrimination of 4,096 rows (2,048 patches in two views): blocks of rows that give loss and
 gradient in one walk, against the whole square matrix with the formula written down for autograd, once through
 log-softmax and once as published code does it (exponentials, sums, logarithms). Region embeddings of 16 clusters: one
 matrix product, against the products of every voxel's embedding with all its assignments, summed over voxels. Similarity

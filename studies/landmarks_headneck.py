@@ -107,7 +107,19 @@ def trained(arm: str, seed: int, cohort, options):
         folder = run_folder(options.runs / "landmarks" / arm.replace(" ", "-"), recipe, seed)
         for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
             pass
+    else:
+        settle(task, [on_grid(case, recipe.pretraining.spacing_mm) for case in cohort.unlabelled[:4]])
     return task.eval()
+
+
+def settle(task, volumes) -> None:
+    """Let the batch norms of an untrained task see what is usual; weights stay as they are."""
+    for module in task.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the mean of all that it sees
+    task.train()
+    for volume in volumes:
+        embeddings_of(task, volume)
 
 
 def on_grid(case, spacing):

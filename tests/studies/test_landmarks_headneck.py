@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "studies" / "landmarks_headneck.py"
 TINY = (
-    *("cohort.train=4", "cohort.validation=0", "cohort.test=2", "cohort.shape=[18, 18, 18]", "cohort.spacing_mm=16.0"),
+    *("cohort.train=2", "cohort.validation=0", "cohort.test=2", "cohort.shape=[18, 18, 18]", "cohort.spacing_mm=16.0"),
     *("encoder.channels=[4, 8]", "task.embedding_dim=4", "task.grid=4", "pretraining.spacing_mm=[16.0, 16.0, 16.0]"),
     *("pretraining.steps=2", "pretraining.batch_size=2", "pretraining.crop=[16, 16, 16]"),
 )
