@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-PACKAGES = ("networks", "training", "evaluation", "methods.adaptive_masking", "methods.boundary_infomax")
+PACKAGES = (
+    "networks",
+    "training",
+    "evaluation",
+    "methods.adaptive_masking",
+    "methods.boundary_infomax",
+    "methods.local_discrimination",
+)
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -15,7 +15,8 @@ def test_a_page_holds_all_it_needs_and_asks_for_nothing():
     data = json.loads(packed)
     assert data["state"]["title"] == "</script><b>"
     assert data["state"]["crosshair"] == [1, 1, 2]
-    assert set(data["bytes"]) == {"volume_bytes", "label_bytes", "contour_bytes", "heat_bytes", "heat_palette"}
+    layers = {"volume_bytes", "label_bytes", "contour_bytes", "heat_bytes", "heat_palette", "colour_bytes"}
+    assert set(data["bytes"]) == layers
     assert "export default" in data["esm"]
 
 
