@@ -21,8 +21,8 @@ from medssl_nb.training import NonFiniteLoss, PretextTask, Profile, gather, info
 STEPS, BATCH = 4, 4
 KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked", "discrimination")
 # Adam divides by the gradient's size, so that the rounding of a small one moves its weight, by up to the learning rate
-# where gradients are as steep as those of clusters, or where there is none but rounding: a bias before an instance norm.
-# See the test in float64.
+# where gradients are as steep as those of clusters, or are nothing but rounding, as for a bias before an instance norm;
+# see the test in float64.
 STEEP = ("infomax", "infomax masked", "discrimination")
 ROUNDING = {kind: {"rtol": 1e-5, "atol": 5e-3 if kind in STEEP else 1e-4} for kind in KINDS}
 LOSSES = {"rel": 1e-4}  # a contrast at temperature 0.07 enlarges rounding further
