@@ -130,6 +130,7 @@ def end(process: subprocess.Popen) -> None:
             member.kill()
         except psutil.NoSuchProcess:
             continue  # it ended by itself meanwhile
+    psutil.wait_procs(family, timeout=10)  # so that the next measurement finds the machine free of them
 
 
 def rounded(value):
