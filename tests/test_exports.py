@@ -13,6 +13,7 @@ PACKAGES = (
     "methods.adaptive_masking",
     "methods.boundary_infomax",
     "methods.local_discrimination",
+    "methods.alice",
 )
 
 

@@ -16,6 +16,7 @@ _EXPORTS = {
     "pixel_unet": ("PixelDecoder", "PixelEncoder", "PixelUNet"),
     "patches": ("patchify", "random_masks", "unpatchify"),
     "patch_transformer": ("MaskedPatchTransformer",),
+    "anatomical": ("AnatomicalEmbedding", "AnatomicalEmbeddingNet"),
     "backbones": ("BackboneOutput", "ConvBackbone", "SwinBackbone"),
     "segmenter": ("Segmenter", "voxel_features"),
     "weights": ("LoadReport", "load_encoder", "load_pretrained", "read_card", "save_encoder"),

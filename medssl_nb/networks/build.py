@@ -6,7 +6,14 @@ from torch import nn
 
 from medssl_nb import networks
 
-ENCODERS = ("FeatureUNet", "MaskedPatchTransformer", "ConvBackbone", "SwinBackbone", "PixelUNet")
+ENCODERS = (
+    "FeatureUNet",
+    "MaskedPatchTransformer",
+    "ConvBackbone",
+    "SwinBackbone",
+    "PixelUNet",
+    "AnatomicalEmbeddingNet",
+)
 
 
 def build_encoder(description: Mapping) -> nn.Module:

@@ -7,7 +7,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move the teacher towards the student, in place: teacher <- momentum * teacher + (1 - momentum) * student.
 
-    Parameters are paired by name; buffers (running statistics, centres) stay as they are. No gradient is recorded.
+    Parameters are paired by name; buffers (running statistics, centres) stay as they are. No gradient is recorded. A
+    parameter that the teacher has under several names follows the student's parameter of the first of them.
 
     Args:
         teacher, student: modules whose parameters have the same names and shapes.
@@ -18,7 +19,7 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum is the share of the teacher that stays, 0 to 1, got {momentum}.")
-    old, new = dict(teacher.named_parameters()), dict(student.named_parameters())
+    old, new = (dict(m.named_parameters(remove_duplicate=False)) for m in (teacher, student))
     if old.keys() != new.keys():
         only_teacher, only_student = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
         raise ValueError(
@@ -31,9 +32,10 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
                 f"parameter {name} has shape {tuple(parameter.shape)} in the teacher and {tuple(new[name].shape)} in "
                 "the student; an average needs one shape. Build both with the same widths."
             )
-    if old:
-        target = [new[name].detach().to(p) for name, p in old.items()]  # device and type of the teacher
-        get_ema_multi_avg_fn(float(momentum))(list(old.values()), target, None)
+    unique = dict(teacher.named_parameters())
+    if unique:
+        target = [new[name].detach().to(p) for name, p in unique.items()]  # device and type of the teacher
+        get_ema_multi_avg_fn(float(momentum))(list(unique.values()), target, None)
 
 
 def _few(names: list[str]) -> str:
