@@ -2,10 +2,12 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from medssl_nb.commands.common import add_device_words, add_recipe_words, recipe_of, run_folder
-from medssl_nb.recipes import Recipe
+from medssl_nb.lessons import PROFILES
+from medssl_nb.recipes import Recipe, load_recipe
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,31 +31,51 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(plan(recipe, folder, options.devices))
         return 0
+    task = trained(recipe, options.runs, accelerator=options.accelerator, devices=options.devices)
+    if first_process():
+        trivial = ", ".join(f"{name} {value:.4g}" for name, value in task.trivial_losses.items())
+        print(f"The thoughtless model scores {trivial}." if trivial else "", end="\n" if trivial else "")
+        print(f"Encoder: {folder / 'encoder.safetensors'}")
+    return 0
+
+
+def trained(recipe: Recipe, runs: Path, *, accelerator: str = "auto", devices: int = 1):
+    """The task of a recipe, trained in its folder under `runs`, or loaded from there; first that of `recipe.after`."""
     from medssl_nb.training import pretrain, progress_bar, read_checkpoint
 
-    task, cohort = recipe.make_task(recipe.pretraining.seed), recipe.open_cohort()
+    seed = recipe.pretraining.seed
+    embedding = None
+    if recipe.after is not None:
+        embedding = trained(recipe_before(recipe), runs, accelerator=accelerator, devices=devices).encoder
+    task, folder = recipe.make_task(seed, embedding), run_folder(runs, recipe, seed)
     before = read_checkpoint(folder)
-    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    if before and first:
+    if before and first_process():
         print(
             f"{folder}: {before['step']} of {recipe.pretraining.steps} steps are done; going on from there.", flush=True
         )
     records = pretrain(
         task,
-        cohort,
+        recipe.open_cohort(),
         recipe.pretraining,
         folder=folder,
         about={"recipe": recipe.title},
-        accelerator=options.accelerator,
-        devices=options.devices,
+        accelerator=accelerator,
+        devices=devices,
     )
-    for _ in progress_bar(records) if first else records:
+    for _ in progress_bar(records) if first_process() else records:
         pass
-    if first:
-        trivial = ", ".join(f"{name} {value:.4g}" for name, value in task.trivial_losses.items())
-        print(f"The thoughtless model scores {trivial}." if trivial else "", end="\n" if trivial else "")
-        print(f"Encoder: {folder / 'encoder.safetensors'}")
-    return 0
+    return task
+
+
+def recipe_before(recipe: Recipe) -> Recipe:
+    """The recipe that `recipe` stands on, for the same data and seed."""
+    profile = recipe.profile if recipe.profile in PROFILES else None
+    before = load_recipe(recipe.after, profile, [f"pretraining.seed={recipe.pretraining.seed}"])
+    return replace(before, cohort=recipe.cohort)
+
+
+def first_process() -> bool:
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def plan(recipe: Recipe, folder: Path, processes: int) -> str:
@@ -72,6 +94,7 @@ def plan(recipe: Recipe, folder: Path, processes: int) -> str:
     stored = read_checkpoint(folder)
     lines = {
         "recipe": f"{recipe.title}: {recipe.about}",
+        **({"first": recipe_before(recipe).title} if recipe.after else {}),
         "cohort": f"{cohort.name}, {len(cohort.unlabelled)} unlabelled images",
         "encoder": f"{recipe.encoder['network']}, {sum(p.numel() for p in task.encoder.parameters()):,} weights",
         "task": f"{sum(p.numel() for p in task.parameters() if p.requires_grad):,} trained weights in all",

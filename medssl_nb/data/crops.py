@@ -22,6 +22,43 @@ def crop_at(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor
     return volume[(slice(None), *(slice(a, a + n) for a, n in zip(start, size, strict=True)))]
 
 
+def crop_around_point(
+    volume: Tensor, center: Tensor | Sequence[int], size: Sequence[int], pad_value: float = 0.0
+) -> Tensor:
+    """The box of `size` voxels that starts at center - size // 2; parts outside the volume are `pad_value`.
+
+    Args:
+        volume: (..., *S); as many last axes as `size` has.
+        center: voxel index for each of them, 0 to S.
+        size: may exceed the volume.
+
+    Returns:
+        (..., *size), a copy.
+
+    Raises:
+        ValueError: axes that do not fit, a centre outside the volume, a size below 1.
+    """
+    size = tuple(int(n) for n in size)
+    centre = [int(c) for c in center]
+    whole = volume.shape[volume.ndim - len(size) :]
+    if not size or len(size) > volume.ndim or len(centre) != len(size) or min(size) < 1:
+        raise ValueError(
+            f"center and size have a whole number for each of the last axes of {tuple(volume.shape)}, sizes from 1; "
+            f"got {centre} and {size}."
+        )
+    if any(not 0 <= c <= side for c, side in zip(centre, whole, strict=True)):
+        raise ValueError(f"center {centre} lies outside the volume of {tuple(whole)} voxels; it is in voxels, not mm.")
+    crop = volume.new_full((*volume.shape[: volume.ndim - len(size)], *size), pad_value)
+    source, target = [...], [...]
+    for c, n, side in zip(centre, size, whole, strict=True):
+        start = c - n // 2
+        first, last = max(0, start), min(side, start + n)
+        source.append(slice(first, last))
+        target.append(slice(first - start, last - start))
+    crop[tuple(target)] = volume[tuple(source)]
+    return crop
+
+
 def random_crop(
     volumes: Sequence[Tensor], size: Sequence[int], generator: torch.Generator, *, around: Sequence[int] | None = None
 ) -> list[Tensor]:

@@ -3,6 +3,8 @@
 `NAME.demo.toml` runs in minutes on a CPU, `NAME.full.toml` is the real size. A recipe has
 
 - `about`, `method` (a name of `METHODS`, or "none"),
+- `after`, if the method stands on another: the recipe that is run first, at the same profile, cohort and seed; the task
+  is given its encoder as `embedding`,
 - `[cohort]`: `name`, options of `load_cohort`, and `organs`, the names to learn and score (all, if it does not say),
 - `[encoder]`: see `medssl_nb.networks.build_encoder`,
 - `[task]`: arguments of the method,
@@ -23,6 +25,8 @@ METHODS = {
     "adaptive_masking": "medssl_nb.methods.adaptive_masking:AdaptiveMasking",
     "boundary_infomax": "medssl_nb.methods.boundary_infomax:BoundaryInfoMax",
     "local_discrimination": "medssl_nb.methods.local_discrimination:LocalDiscrimination",
+    "anatomical_embedding": "medssl_nb.methods.alice:AnatomicalEmbeddingTask",
+    "alice": "medssl_nb.methods.alice:Alice",
 }
 _SECTIONS = ("cohort", "encoder", "task", "pretraining", "transfer")
 _PROTOCOL = ("cohort", "encoder", "pretraining", "transfer")  # what one recipe may lend to another
@@ -34,6 +38,7 @@ class Recipe:
 
     Attributes:
         name, profile: "masked_autoencoding", "demo".
+        after: name of the recipe that is run first, None if there is none.
         like: title of the recipe that lent its protocol, None if it is this recipe's own.
         about: one sentence.
         method: a name of `METHODS`, or "none" for no pre-training.
@@ -56,6 +61,7 @@ class Recipe:
     draws: int
     seeds: tuple[int, ...]
     like: str | None = None
+    after: str | None = None
 
     @property
     def title(self) -> str:
@@ -79,8 +85,12 @@ class Recipe:
             torch.manual_seed(seed_of("weights", seed))
             return build_encoder(self.encoder)
 
-    def make_task(self, seed: int = 0):
-        """The pretext task with a new encoder; all its random weights follow from `seed`."""
+    def make_task(self, seed: int = 0, embedding=None):
+        """The pretext task with a new encoder; all its random weights follow from `seed`.
+
+        Args:
+            embedding: the encoder of the recipe `after`, trained; None: the task can be looked at, but not trained.
+        """
         import torch
 
         from medssl_nb.training.randomness import seed_of
@@ -90,8 +100,9 @@ class Recipe:
         module, name = METHODS[self.method].split(":")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of("task", seed))
+            given = {} if embedding is None else {"embedding": embedding}
             try:
-                return getattr(import_module(module), name)(self.make_encoder(seed), **self.task)
+                return getattr(import_module(module), name)(self.make_encoder(seed), **self.task, **given)
             except TypeError as error:
                 raise ValueError(f"recipe {self.title}, section [task]: {error}.") from None
 
@@ -165,23 +176,26 @@ def _find(name: str, profile: str | None) -> Path:
 
 
 def _apply(contents: dict, change: str) -> None:
-    """Set one value, given as "section.name=value"."""
+    """Set one value, given as "section.name=value", or "section.table.name=value" in a table of the section."""
     key, equals, value = change.partition("=")
-    section, dot, name = key.strip().partition(".")
-    if not (equals and dot and section in _SECTIONS):
+    section, *tables, name = key.strip().split(".") if "." in key else (key, "")
+    if not (equals and name and section in _SECTIONS):
         raise ValueError(f"a change reads section.name=value, section one of {', '.join(_SECTIONS)}; got {change!r}.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()  # a bare word is meant as text
-    contents.setdefault(section, {})[name] = parsed
+    place = contents.setdefault(section, {})
+    for table in tables:
+        place = place.setdefault(table, {})
+    place[name] = parsed
 
 
 def _recipe(name: str, profile: str, contents: Mapping) -> Recipe:
     from medssl_nb.evaluation.transfer import TransferSettings
     from medssl_nb.training.profile import Profile
 
-    unknown = sorted(set(contents) - {"about", "method", *_SECTIONS})
+    unknown = sorted(set(contents) - {"about", "method", "after", *_SECTIONS})
     missing = sorted({"about", "method", "cohort", "encoder", "transfer"} - set(contents))
     if unknown or missing:
         what = f"unknown {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}"
@@ -206,6 +220,7 @@ def _recipe(name: str, profile: str, contents: Mapping) -> Recipe:
         tuple(runs.get("labelled", (1, 2, 4, 8))),
         runs.get("draws", 3),
         tuple(runs.get("seeds", (0, 1, 2))),
+        after=contents.get("after"),
     )
 
 

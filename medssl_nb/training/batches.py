@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from medssl_nb.data.crops import crop_at, pad_to, place_of, random_start
+from medssl_nb.data.crops import crop_around_point, crop_at, pad_to, place_of, random_start
 from medssl_nb.training.profile import Profile
 from medssl_nb.training.randomness import generator_of
-from medssl_nb.training.task import PretextTask, Views
+from medssl_nb.training.task import Aim, PretextTask, Views
 
 
 class Crop(NamedTuple):
@@ -18,7 +18,8 @@ class Crop(NamedTuple):
 
     Attributes:
         volume: (C, *crop), float32.
-        place: (3,), where it lies among all places it could have in its volume: 0 (first) to 1 (last) along X, Y, Z.
+        place: (3,), where it lies among all places it could have in its volume: 0 (first) to 1 (last) along X, Y, Z. Of
+            a crop that was aimed at, where its middle lies: 0 (first voxel) to 1 (last).
     """
 
     volume: Tensor
@@ -37,14 +38,26 @@ class CropDataset(torch.utils.data.Dataset):
         self.cases, self.profile = list(cases), profile
         self._kept: dict[int, Tensor] = {}
         self._room = profile.cache_gb * 1e9
+        self._aim: Aim | None = None
+        self._group = 1
+        self._aimed = (-1, -1), []  # first sample of the last group that was aimed at, and where
+
+    def take_aim(self, aim: Aim | None, group: int) -> None:
+        """Let `aim` choose where the crops of every `group` samples lie, instead of chance; None: chance again."""
+        if aim is not None and len(self.profile.crop) != 3:
+            raise ValueError(f"crops are aimed at in volumes; a crop of {self.profile.crop} is a slice.")
+        self._aim, self._group = aim, group
 
     def __getitem__(self, key: tuple[int, int]) -> Crop:
         """The crop of sample `key` = (step, place)."""
         step, place = key
-        number = step * self.profile.batch_size + place
-        volume = self.volume(
-            case_order(self.profile.seed, number // len(self.cases), len(self.cases))[number % len(self.cases)]
-        )
+        volume = self.volume(self._case(step, place))
+        if self._aim is not None:
+            centre = self._centre(step, place)
+            return Crop(
+                crop_around_point(volume, centre, self.profile.crop, float(volume.min())),
+                torch.tensor([c / max(1, side - 1) for c, side in zip(centre, volume.shape[1:], strict=True)]),
+            )
         generator = generator_of(self.profile.seed, "crop", step, place)
         size, height = self.profile.crop, []
         if len(size) == 2:  # slices: one of them, then a place in it
@@ -55,6 +68,19 @@ class CropDataset(torch.utils.data.Dataset):
         start = random_start(grid, size, generator)
         box = crop_at(pad_to(volume, size), start, size).clone(memory_format=torch.contiguous_format)
         return Crop(box, torch.tensor([*place_of(start, size, grid), *height]))
+
+    def _case(self, step: int, place: int) -> int:
+        number = step * self.profile.batch_size + place
+        return case_order(self.profile.seed, number // len(self.cases), len(self.cases))[number % len(self.cases)]
+
+    def _centre(self, step: int, place: int) -> list[int]:
+        """Middle of the crop of one sample; a group is aimed at once."""
+        first = place - place % self._group
+        if self._aimed[0] != (step, first):
+            cases = [self._case(step, p) for p in range(first, first + self._group)]
+            generator = generator_of(self.profile.seed, "aim", step, first)
+            self._aimed = (step, first), [[int(c) for c in centre] for centre in self._aim(cases, generator)]
+        return self._aimed[1][place - first]
 
     def volume(self, index: int) -> Tensor:
         """The whole prepared volume (C, X, Y, Z) of one case, kept in memory while there is room."""

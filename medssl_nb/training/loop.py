@@ -171,6 +171,8 @@ def _run(fabric, task, cohort, profile, folder, about) -> Iterator[StepRecord]:
     done = stored["step"] if stored else 0
     if stored:
         task.load_state_dict(stored["task"])
+    if done < profile.steps:
+        dataset.take_aim(task.aim(dataset.volume, len(dataset.cases)), task.group_size or 1)
     if profile.check_memory and done < profile.steps:
         estimate = estimate_memory(
             task, profile, in_channels=len(dataset[0, 0].volume), processes=fabric.world_size, device=str(fabric.device)

@@ -1,11 +1,14 @@
 """The face that every pre-training method shows to the loop, the comparison and the recipes."""
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 Views = dict[str, Tensor]  # what one step needs, each entry with the samples along its first axis
+# Numbers of the cases in a group, and a CPU generator, to the voxel in the middle of the crop of each.
+Aim = Callable[[Sequence[int], torch.Generator], Sequence[Sequence[int]]]
 
 
 class PretextTask(nn.Module):
@@ -31,6 +34,15 @@ class PretextTask(nn.Module):
     def __init__(self, encoder: nn.Module):
         super().__init__()
         self.encoder = encoder
+
+    def aim(self, volume: Callable[[int], Tensor], count: int) -> Aim | None:
+        """Called once before a run: how this method chooses where the crops of a group lie; None: anywhere.
+
+        Args:
+            volume: number of a case to its whole prepared volume (C, X, Y, Z).
+            count: how many cases there are.
+        """
+        return None
 
     def views(self, volumes: Tensor, generator: torch.Generator) -> Views:
         """Augment, mask, mine pairs: all randomness of a step is here, and comes from `generator` (on the CPU).

@@ -19,12 +19,13 @@ from torch import nn
 from medssl_nb.training import NonFiniteLoss, PretextTask, Profile, gather, info_nce_loss, pretrain, read_history
 
 STEPS, BATCH = 4, 4
-KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked", "discrimination")
+KINDS = ("masked", "contrast", "adaptive", "infomax", "infomax masked", "discrimination", "embedding", "alice")
 # Adam divides by the gradient's size, so that the rounding of a small one moves its weight, by up to the learning rate
 # where gradients are as steep as those of clusters, or are nothing but rounding, as for a bias before an instance norm;
 # see the test in float64.
-STEEP = ("infomax", "infomax masked", "discrimination")
+STEEP = ("infomax", "infomax masked", "discrimination", "embedding", "alice")
 ROUNDING = {kind: {"rtol": 1e-5, "atol": 5e-3 if kind in STEEP else 1e-4} for kind in KINDS}
+LIMITS = ("max_candidates", "max_queries", "hard_negatives", "sampled_negatives")
 LOSSES = {"rel": 1e-4}  # a contrast at temperature 0.07 enlarges rounding further
 
 
@@ -44,18 +45,24 @@ def settings(**changes):
 def make_task(kind, double=False):
     """A baseline, reproducibly initialised; in float64, so that agreement is not a question of rounding, if wanted."""
     from medssl_nb.methods.adaptive_masking import AdaptiveMasking
+    from medssl_nb.methods.alice import Alice, AnatomicalEmbeddingTask
     from medssl_nb.methods.baselines import MaskedAutoencoding, ViewContrast
     from medssl_nb.methods.boundary_infomax import BoundaryInfoMax
     from medssl_nb.methods.local_discrimination import LocalDiscrimination
     from medssl_nb.networks import build_encoder
 
     methods = {"masked": MaskedAutoencoding, "contrast": ViewContrast, "adaptive": AdaptiveMasking}
-    methods["discrimination"] = LocalDiscrimination
+    methods |= {"discrimination": LocalDiscrimination, "embedding": AnatomicalEmbeddingTask, "alice": Alice}
     method = methods.get(kind, BoundaryInfoMax)
     network = {"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"}
     if kind == "adaptive":
         network = {"network": "MaskedPatchTransformer", "volume_size": [16, 16, 16], "patch_size": 4}
         network |= {"hidden_size": 12, "layers": 1, "heads": 2, "mlp_size": 16}
+
+    if kind == "embedding":
+        network = {"network": "AnatomicalEmbeddingNet", "widths": [8] * 4, "embedding_dim": 6, "strides": [2, 2, 2, 1]}
+    if kind == "alice":
+        network = {"network": "ConvBackbone", "widths": [4, 4, 8, 8]}
 
     class Double(method):
         def views(self, *known, **where):
@@ -73,6 +80,17 @@ def make_task(kind, double=False):
             "infomax masked": clusters,  # and see different shares of the frame
             # batch norm would have statistics of each process
             "discrimination": {"head_norm": "instance", "num_clusters": 5, "grid": 2, "stage_two": 0.5},
+            # limits that nothing reaches, and no negatives of other volumes: each process would draw its own
+            "embedding": {
+                "view_size": (12, 12, 12),
+                "spacing_mm": 16.0,
+                "fine": {"positive_radius": 25.0, "ignore_radius": 40.0, **dict.fromkeys(LIMITS, 10**6)},
+                "coarse": {"positive_radius": 200.0, "axial_radius": 200.0, **dict.fromkeys(LIMITS[2:], 10**6)}
+                | {"global_negatives": 0},
+            },
+            # dropout would be drawn by each process
+            "alice": {"pairs": "random", "margin": 3, "mask_size": 8, "hidden_dim": 12, "bottleneck_dim": 8}
+            | {"out_dim": 10, "casa_hidden_dim": 12, "casa_heads": 2, "casa_head_dim": 4, "casa_dropout": 0.0},
         }.get(kind, {})
         return Double(encoder, **options).double() if double else method(encoder, **options)
 

@@ -46,6 +46,8 @@ _EXPORTS = {
         "teacher_distribution",
         "update_center",
     ),
+    "stored": ("StoredEmbeddings", "embed_volume"),
+    "task": ("Alice", "AnatomicalEmbeddingTask"),
     "training": (
         "clip_gradients_per_parameter",
         "cosine_schedule",

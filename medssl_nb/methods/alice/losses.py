@@ -4,6 +4,7 @@ Formulas and constants follow the released code (github.com/alibaba-damo-academy
 hand, so which of its numbers they are is not known.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -242,37 +243,57 @@ class AliceLoss(nn.Module):
         Raises:
             ValueError: an epoch outside the training, shapes that do not fit.
         """
-        if not 0 <= epoch < self.epochs:
-            raise ValueError(f"epoch lies between 0 and {self.epochs - 1}, got {epoch}.")
         terms = {
-            "global": cross_view_loss(
-                student_cls,
-                teacher_cls,
-                self.global_center,
-                student_temperature=self.student_temperature,
-                teacher_temperature=float(self.temperature_schedule[epoch]),
-            ),
-            "patch": same_view_loss(
-                aligned_online,
-                aligned_target,
-                self.patch_center,
-                student_temperature=self.student_temperature,
-                teacher_temperature=float(self.patch_temperature_schedule[epoch]),
-            ),
-            "reconstruction": reconstruction_loss(reconstruction, images, mask, region=self.reconstruction_region),
+            "global": self.global_term(student_cls, teacher_cls, epoch),
+            "patch": self.patch_term(aligned_online, aligned_target, epoch),
+            "reconstruction": self.reconstruction_term(reconstruction, images, mask),
         }
         if update_centers:
             self.update_centers(teacher_cls, aligned_target)
+        return self.weighted(terms)
+
+    def global_term(self, student_cls: Tensor, teacher_cls: Tensor, epoch: int) -> Tensor:
+        """`cross_view_loss` with this epoch's temperature and the centre as it is, unweighted."""
+        return cross_view_loss(
+            student_cls,
+            teacher_cls,
+            self.global_center,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self._of_epoch(self.temperature_schedule, epoch),
+        )
+
+    def patch_term(self, aligned_online: Tensor, aligned_target: Tensor, epoch: int) -> Tensor:
+        """`same_view_loss` with this epoch's temperature and the centre as it is, unweighted."""
+        return same_view_loss(
+            aligned_online,
+            aligned_target,
+            self.patch_center,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self._of_epoch(self.patch_temperature_schedule, epoch),
+        )
+
+    def reconstruction_term(self, reconstruction: Tensor, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`reconstruction_loss` in this loss's region, unweighted."""
+        return reconstruction_loss(reconstruction, images, mask, region=self.reconstruction_region)
+
+    def weighted(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Some or all of the terms times their weights, and their sum "total"."""
         weighted = {name: self.weights[name] * term for name, term in terms.items()}
         return {**weighted, "total": sum(weighted.values())}
 
     @torch.no_grad()
-    def update_centers(self, teacher_cls: Tensor, aligned_target: Tensor) -> None:
-        """Move both centres towards the mean of what the teacher said, over all processes."""
+    def update_centers(self, teacher_cls: Tensor, aligned_target: Tensor | None = None) -> None:
+        """Move the centres towards the mean of what the teacher said, over all processes."""
         moved = update_center(self.global_center, _mean_of_processes(teacher_cls), self.center_momentum)
         self.global_center.copy_(moved)
-        moved = update_center(self.patch_center, _mean_of_processes(aligned_target), self.patch_center_momentum)
-        self.patch_center.copy_(moved)
+        if aligned_target is not None:
+            moved = update_center(self.patch_center, _mean_of_processes(aligned_target), self.patch_center_momentum)
+            self.patch_center.copy_(moved)
+
+    def _of_epoch(self, schedule: Tensor, epoch: int) -> float:
+        if not 0 <= epoch < self.epochs:
+            raise ValueError(f"epoch lies between 0 and {self.epochs - 1}, got {epoch}.")
+        return float(schedule[epoch])
 
 
 def _halves(student: Tensor, teacher: Tensor, center: Tensor, temperature: float):

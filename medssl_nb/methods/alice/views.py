@@ -6,11 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from medssl_nb.data.crops import crop_around_point
 from medssl_nb.methods.alice.checks import check_counts, per_axis
 from medssl_nb.methods.alice.embedding import resized_coarse
 from medssl_nb.networks.anatomical import AnatomicalEmbedding
 from medssl_nb.precision import at_least_float32
 
+__all__ = [
+    "ViewPair",
+    "crop_around_point",
+    "match_points",
+    "mine_view_pair",
+    "sample_foreground_point",
+    "similarity_map",
+]
 _BLOCK = 4_000_000  # similarities held at a time: 16 MB in float32
 
 
@@ -137,41 +146,6 @@ def sample_foreground_point(
     points = margin + (draws * (size - 2 * margin)).long()  # the last one is for a volume without foreground
     bright = volume[tuple(points[:-1].to(volume.device).T)] > threshold
     return points[int(bright.int().argmax()) if bright.any() else -1]
-
-
-def crop_around_point(volume: Tensor, center: Tensor | Sequence[int], size: Sequence[int], pad_value: float = 0.0):
-    """The box of `size` voxels that starts at center - size // 2; parts outside the volume are `pad_value`.
-
-    Args:
-        volume: (..., *S); as many last axes as `size` has.
-        center: voxel index for each of them, 0 to S.
-        size: may exceed the volume.
-
-    Returns:
-        (..., *size), a copy.
-
-    Raises:
-        ValueError: axes that do not fit, a centre outside the volume, a size below 1.
-    """
-    size = tuple(int(n) for n in size)
-    centre = [int(c) for c in center]
-    whole = volume.shape[volume.ndim - len(size) :]
-    if not size or len(size) > volume.ndim or len(centre) != len(size) or min(size) < 1:
-        raise ValueError(
-            f"center and size have a whole number for each of the last axes of {tuple(volume.shape)}, sizes from 1; "
-            f"got {centre} and {size}."
-        )
-    if any(not 0 <= c <= side for c, side in zip(centre, whole, strict=True)):
-        raise ValueError(f"center {centre} lies outside the volume of {tuple(whole)} voxels; it is in voxels, not mm.")
-    crop = volume.new_full((*volume.shape[: volume.ndim - len(size)], *size), pad_value)
-    source, target = [...], [...]
-    for c, n, side in zip(centre, size, whole, strict=True):
-        start = c - n // 2
-        first, last = max(0, start), min(side, start + n)
-        source.append(slice(first, last))
-        target.append(slice(first - start, last - start))
-    crop[tuple(target)] = volume[tuple(source)]
-    return crop
 
 
 def mine_view_pair(
