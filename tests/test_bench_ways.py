@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SMALL = {"side": 10, "clusters": 5, "window": 3, "rows": 16, "points": 4, "dimensions": 6}
-METHODS = ("boundary_infomax", "local_discrimination")
+SMALL = {"side": 10, "clusters": 5, "window": 3, "rows": 16, "points": 4, "dimensions": 6, "grid": [8, 6, 4]}
+METHODS = ("boundary_infomax", "local_discrimination", "alice")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medssl_nb.data.crops import crop_around_point
@@ -57,9 +58,10 @@ def similarity_map(query: AnatomicalEmbedding, key: AnatomicalEmbedding, index: 
         ValueError: embeddings that do not fit together or are not finite, an index outside the query's grid.
     """
     _check_embeddings(query, key)
-    wanted = _at(query, index)
-    with torch.autocast(wanted.device.type, enabled=False):
-        return (wanted @ _vectors(key).flatten(1)).unflatten(1, key.fine.shape[1:])
+    fine, coarse = _vectors(key)
+    f, c = _at(query, index)
+    with torch.autocast(f.device.type, enabled=False):
+        return (0.5 * (f @ fine + c @ coarse)).unflatten(1, key.fine.shape[1:])
 
 
 @torch.no_grad()
@@ -109,7 +111,7 @@ def match_points(
     scale = per_axis("key_scale", key_scale, axes)
     grid = torch.tensor(query.fine.shape[1:])
     index = (points.cpu().double() * to_grid).floor().long().clamp(min=torch.zeros_like(grid), max=grid - 1)
-    best, score = _best(_at(query, index.to(query.fine.device)), _vectors(key).flatten(1))
+    best, score = _best(_at(query, index.to(query.fine.device)), _vectors(key))
     matched = torch.stack(torch.unravel_index(best, key.fine.shape[1:]), dim=1).cpu().double()
     matched = ((step * matched + 0.5) / scale).floor().long().clamp(min=torch.zeros_like(shape), max=shape - 1)
     return matched.to(points.device), score
@@ -214,15 +216,16 @@ def mine_view_pair(
 
 
 # ---------------------------------------------------------------- parts
-def _vectors(embedding: AnatomicalEmbedding) -> Tensor:
-    """Fine and resized coarse vectors as one (2E, *S_f), scaled so that products are mean similarities."""
+def _vectors(embedding: AnatomicalEmbedding) -> tuple[Tensor, Tensor]:
+    """Fine and resized coarse vectors of every voxel of the fine grid, (E, N) each."""
     fine, coarse = (at_least_float32(x) for x in embedding)
-    return torch.cat([fine, resized_coarse(coarse[None], fine.shape[1:])[0]]) * 0.5**0.5
+    return fine.flatten(1), resized_coarse(coarse[None], fine.shape[1:])[0].flatten(1)
 
 
-def _at(embedding: AnatomicalEmbedding, index: Tensor) -> Tensor:
-    """Vectors (P, 2E) at voxels (P, n) of the fine grid."""
-    grid = torch.tensor(embedding.fine.shape[1:], device=index.device)
+def _at(embedding: AnatomicalEmbedding, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Fine and resized coarse vectors at voxels (P, n) of the fine grid, (P, E) each."""
+    size = embedding.fine.shape[1:]
+    grid = torch.tensor(size, device=index.device)
     if index.ndim != 2 or index.shape[1] != len(grid) or index.is_floating_point():
         raise ValueError(
             f"index has whole voxels (P, {len(grid)}) of the fine grid, got {index.dtype} {tuple(index.shape)}."
@@ -230,20 +233,27 @@ def _at(embedding: AnatomicalEmbedding, index: Tensor) -> Tensor:
     outside = ((index < 0) | (index >= grid)).any(dim=1)
     if outside.any():
         raise ValueError(
-            f"index {index[outside][0].tolist()} lies outside the fine grid of {tuple(grid.tolist())} voxels; it "
-            "counts on the embedding's grid, not in the image."
+            f"index {index[outside][0].tolist()} lies outside the fine grid of {tuple(size)} voxels; it counts on the "
+            "embedding's grid, not in the image."
         )
-    return _vectors(embedding)[(slice(None), *index.T)].T
+    fine, coarse = (at_least_float32(x) for x in embedding)
+    # The resized coarse map at these voxels alone; grid_sample counts from -1 to 1 and names the last axis first.
+    places = ((2 * index + 1).to(coarse) / grid.to(coarse) - 1).flip(1).view(1, -1, *[1] * (len(size) - 1), len(size))
+    sampled = F.grid_sample(coarse[None], places, padding_mode="border", align_corners=False).flatten(2)[0]
+    return fine[(slice(None), *index.T)].T, F.normalize(sampled, dim=0).T
 
 
-def _best(wanted: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Number (P,) of the column of `vectors` (D, N) with the largest product with each row of `wanted` (P, D)."""
-    score = wanted.new_full((len(wanted),), -torch.inf)
-    number = torch.zeros(len(wanted), dtype=torch.int64, device=wanted.device)
-    block = max(1, _BLOCK // max(1, len(wanted)))
-    with torch.autocast(wanted.device.type, enabled=False):
-        for start in range(0, vectors.shape[1], block):
-            value, place = (wanted @ vectors[:, start : start + block]).max(dim=1)
+def _best(wanted: tuple[Tensor, Tensor], vectors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Number (P,) of the voxel whose vectors are most like those wanted, and how alike they are."""
+    (f, c), (fine, coarse) = wanted, vectors
+    f, c = 0.5 * f, 0.5 * c
+    score = f.new_full((len(f),), -torch.inf)
+    number = torch.zeros(len(f), dtype=torch.int64, device=f.device)
+    block = max(1, _BLOCK // max(1, len(f)))
+    with torch.autocast(f.device.type, enabled=False):
+        for start in range(0, fine.shape[1], block):
+            part = slice(start, start + block)
+            value, place = torch.addmm(f @ fine[:, part], c, coarse[:, part]).max(dim=1)
             number = torch.where(value > score, place + start, number)
             score = torch.maximum(value, score)
     return number, score
