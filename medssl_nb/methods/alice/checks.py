@@ -21,10 +21,10 @@ def check_distances(**values: float) -> None:
             raise ValueError(f"{name} is a distance in mm from 0, got {value!r}.")
 
 
-def check_counts(**values: int) -> None:
+def check_counts(low: int, **values: int) -> None:
     for name, value in values.items():
-        if not isinstance(value, Integral) or value < 0:
-            raise ValueError(f"{name} is a whole number from 0, got {value!r}.")
+        if not isinstance(value, Integral) or value < low:
+            raise ValueError(f"{name} is a whole number from {low}, got {value!r}.")
 
 
 def check_share(name: str, value: float) -> None:

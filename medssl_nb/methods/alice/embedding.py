@@ -87,7 +87,8 @@ def sample_overlapping_views(
     views = torch.stack(views)
     if noise_std:
         views = views + noise_std * torch.randn(views.shape, generator=generator).to(views)
-    return views, torch.stack(places).to(views.dtype)
+    wide = torch.promote_types(views.dtype, torch.float32)  # mm of several hundred lose digits in half precision
+    return views, torch.stack(places).to(wide)
 
 
 def _checked_views(volume, crop, scale_range, overlap_probability, noise_std) -> tuple[float, float]:
@@ -180,12 +181,8 @@ def fine_contrastive_loss(
         ValueError: shapes that do not fit, numbers out of range, a view without a valid voxel.
     """
     check_distances(positive_radius=positive_radius, ignore_radius=ignore_radius)
-    check_counts(
-        max_candidates=max_candidates,
-        max_queries=max_queries,
-        hard_negatives=hard_negatives,
-        sampled_negatives=sampled_negatives,
-    )
+    check_counts(1, max_candidates=max_candidates, max_queries=max_queries)
+    check_counts(0, hard_negatives=hard_negatives, sampled_negatives=sampled_negatives)
     check_temperature("temperature", temperature)
     _check_fine(fine, coarse, coordinates, valid)
     with torch.autocast(fine.device.type, enabled=False):
@@ -252,7 +249,9 @@ def coarse_contrastive_loss(
         ValueError: shapes that do not fit, numbers out of range.
     """
     check_distances(positive_radius=positive_radius, ignore_radius=ignore_radius, axial_radius=axial_radius)
-    check_counts(hard_negatives=hard_negatives, sampled_negatives=sampled_negatives, global_negatives=global_negatives)
+    check_counts(
+        0, hard_negatives=hard_negatives, sampled_negatives=sampled_negatives, global_negatives=global_negatives
+    )
     check_temperature("temperature", temperature)
     _check_coarse(coarse, coordinates, axial_axis)
     with torch.autocast(coarse.device.type, enabled=False):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl_nb.methods.alice.checks import check_counts
 from medssl_nb.methods.alice.masking import mask_volume
 from medssl_nb.networks.backbones import BackboneOutput, ConvBackbone, SwinBackbone
 from medssl_nb.precision import at_least_float32
@@ -79,6 +80,9 @@ class AliceHead(nn.Module):
             raise ValueError(
                 f"a shared last layer has one size, got out_dim {out_dim} and patch_out_dim {patch_out_dim}."
             )
+        sizes = {"global_dim": global_dim, "encoder_dim": encoder_dim, "decoder_dim": decoder_dim, "out_dim": out_dim}
+        sizes |= {"patch_out_dim": patch_out_dim, "hidden_dim": hidden_dim, "bottleneck_dim": bottleneck_dim}
+        check_counts(1, **sizes)
         self.dims = {"global_token": global_dim, "encoder_map": encoder_dim, "decoder_map": decoder_dim}
         self.encoder_proj = nn.Linear(encoder_dim, global_dim)
         self.decoder_proj = nn.Linear(decoder_dim, global_dim)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from medssl_nb.methods.alice.casa import CASA
+from medssl_nb.methods.alice.checks import check_share
 from medssl_nb.methods.alice.losses import AliceLoss, teacher_distribution
 from medssl_nb.methods.alice.networks import AliceNetwork, AliceOutput
 from medssl_nb.training.averages import ema_update
@@ -60,22 +61,27 @@ def pretrain_step(
         teacher's global distribution.
 
     Raises:
-        RuntimeError: a loss that is not finite; nothing was changed but the criterion's centres.
-        ValueError: an unknown `teacher_context`, and what the parts refuse.
+        RuntimeError: a loss that is not finite; nothing was changed.
+        ValueError: an unknown `teacher_context`, a momentum outside [0, 1], and what the parts refuse.
     """
+    check_share("momentum", momentum)
     teacher.eval()
     with torch.no_grad():
         target = teacher(views)
     found = student(views, mask)
     context = teacher_tokens(target, teacher_context)
     online, aligned = casa(found.encoder_tokens, found.decoder_tokens, context)
-    temperature = float(criterion.temperature_schedule[epoch]) if 0 <= epoch < criterion.epochs else math.nan
-    centre = criterion.global_center.clone()
-    losses = criterion(found.cls, target.cls, online, aligned, found.reconstruction, views, epoch, mask=mask)
+    losses = criterion(
+        found.cls, target.cls, online, aligned, found.reconstruction, views, epoch, mask=mask, update_centers=False
+    )
     values = {name: float(value.detach()) for name, value in losses.items()}
     if not all(map(math.isfinite, values.values())):
-        told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        raise RuntimeError(f"a loss is not finite ({told}); look at the views, or lower the learning rate.")
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        raise RuntimeError(f"a loss is not finite ({terms}); look at the views, or lower the learning rate.")
+    told = entropy(
+        teacher_distribution(target.cls, criterion.global_center, float(criterion.temperature_schedule[epoch]))
+    )
+    criterion.update_centers(target.cls, aligned)
     optimizer.zero_grad()
     losses["total"].backward()
     clip_gradients_per_parameter(student, max_grad_norm)
@@ -86,7 +92,7 @@ def pretrain_step(
     optimizer.step()
     ema_update(teacher, student, momentum)
     casa.update_target(momentum)
-    return {**values, "teacher_entropy": float(entropy(teacher_distribution(target.cls, centre, temperature)).mean())}
+    return {**values, "teacher_entropy": float(told.mean())}
 
 
 def teacher_tokens(output: AliceOutput, context: Literal["decoder", "encoder"]) -> Tensor:

@@ -138,7 +138,7 @@ def sample_foreground_point(
     Raises:
         ValueError: a margin that leaves no voxel, numbers out of range.
     """
-    check_counts(margin=margin, max_tries=max_tries)
+    check_counts(0, margin=margin, max_tries=max_tries)
     size = torch.tensor(volume.shape)
     if volume.ndim < 1 or (2 * margin >= size).any():
         raise ValueError(
@@ -171,7 +171,7 @@ def mine_view_pair(
     If none of `max_tries` points passes, the best of them is taken (the released code takes the last).
 
     Args:
-        query_volume, key_volume: (C, *S); foreground is where some channel is above `threshold`.
+        query_volume, key_volume: (C, *S) or (*S); foreground is where some channel is above `threshold`.
         query_embedding, key_embedding: of these volumes, see `match_points`.
         crop_size: voxels along each axis; outside a volume crops are 0.
         margin: voxels that points keep from the faces, see `sample_foreground_point`.
@@ -184,7 +184,13 @@ def mine_view_pair(
     """
     if max_tries < 1:
         raise ValueError(f"max_tries counts from 1, got {max_tries}.")
-    bright = query_volume.amax(0)
+    axes = query_embedding.fine.ndim - 1
+    for name, volume in (("query_volume", query_volume), ("key_volume", key_volume)):
+        if volume.ndim not in (axes, axes + 1):
+            raise ValueError(
+                f"{name} is (C, *S) or (*S) with {axes} axes, as the embeddings, got {tuple(volume.shape)}."
+            )
+    bright = query_volume.amax(0) if query_volume.ndim > axes else query_volume
     best, tries = None, 0
     # The first point passes more often than not; should it fail, all others are looked up in one walk through the key.
     for count in (1, max_tries - 1):
@@ -198,7 +204,7 @@ def mine_view_pair(
             query_embedding,
             key_embedding,
             torch.stack(points),
-            key_shape=key_volume.shape[1:],
+            key_shape=key_volume.shape[-axes:],
             query_scale=query_scale,
             key_scale=key_scale,
             stride=stride,
