@@ -5,7 +5,7 @@
 On generated abdomens and brains the true partner of every voxel is known, so points are drawn in the organs; on
 head-and-neck CT there are landmarks, and the organ a match falls into. With seed s, template s is asked. Beside the
 trained network stand the untrained one, copying the coordinates and, for landmarks, grey values. Finished runs are
-kept: started again, it goes on. Results: results/matching.json.
+kept: started again, it goes on. Results: results/matching_COHORT.json.
 """
 
 import argparse
@@ -55,23 +55,27 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--on", choices=["validation", "test"], default="test", help="cases that are judged")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--name", default="matching.json")
     options = parser.parse_args(words)
-    runs, facts = [], {}
     for name in options.cohorts:
-        recipe = recipe_of(name, 0, options)
+        recipe, runs = recipe_of(name, 0, options), []
         cohort = recipe.open_cohort()
-        facts[name] = {**cohort_facts(cohort, recipe), "task": recipe.task, "profile": recipe.pretraining.identity()}
         for seed in options.seeds:
             for trained in (False, True):
-                runs += judged(name, seed, trained, cohort, options)
-                print(*runs[-3 if trained else -5 :], sep="\n", flush=True)
-    result = {
+                found = judged(name, seed, trained, cohort, options)
+                print(*found, sep="\n", flush=True)
+                runs += found
+        print(save_result(result_of(recipe, cohort, runs, options), options.results, f"matching_{name}.json"))
+
+
+def result_of(recipe, cohort, runs: list[dict], options) -> dict:
+    return {
         "kind": "matching study",
         "recipe": recipe.title,
         "method": recipe.method,
-        "cohorts": facts,
+        "cohort": cohort_facts(cohort, recipe),
         "settings": {
+            "task": recipe.task,
+            "profile": recipe.pretraining.identity(),
             "encoder": recipe.encoder,
             "radii_mm": list(RADII_MM),
             "points_per_organ": POINTS_PER_ORGAN,
@@ -82,7 +86,6 @@ def main(words: list[str] | None = None) -> None:
         "made_with": made_with(),
         "date": date.today().isoformat(),
     }
-    print(save_result(result, options.results, options.name))
 
 
 def recipe_of(cohort: str, seed: int, options):
@@ -121,7 +124,7 @@ def judged(name: str, seed: int, trained: bool, cohort, options) -> list[dict]:
         found.append(record("copying", seed, one, others, copied, points, organs, marks, truth))
         grey = [match_grey_values(one.volume[0], rows(marks), other.volume[0]) for other in others]
         found.append(record("grey values", seed, one, others, grey, points[:0], organs[:0], marks, None))
-    return [{"cohort": name, **run} for run in found]
+    return found
 
 
 class Patient:

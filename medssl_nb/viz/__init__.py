@@ -1,5 +1,7 @@
 """Pictures: slices as radiologists read them, windows, overlays, colours; curves of losses and scores."""
 
+from medssl_nb.viz.alignment import alignment_png, show_alignment, show_view_pairs, view_pairs_png
+from medssl_nb.viz.attention import attention_png, show_attention
 from medssl_nb.viz.clusters import cluster_colours, show_usage, usage_png
 from medssl_nb.viz.colours import CLUSTER_COLOURS, ORGAN_COLOURS, label_colour
 from medssl_nb.viz.curves import (
@@ -10,6 +12,7 @@ from medssl_nb.viz.curves import (
     show_transfer_curves,
     transfer_curves_png,
 )
+from medssl_nb.viz.distillation import distributions_png, entropies_png, show_distributions, show_entropies
 from medssl_nb.viz.embeddings import embedding_colours, landmark_errors_png, show_landmark_errors
 from medssl_nb.viz.matrices import joint_matrix_png, show_joint_matrix
 from medssl_nb.viz.patches import (
@@ -28,11 +31,15 @@ __all__ = [
     "CLUSTER_COLOURS",
     "CT_WINDOWS",
     "ORGAN_COLOURS",
+    "alignment_png",
     "apply_window",
+    "attention_png",
     "axial_view",
     "cluster_colours",
     "coronal_view",
+    "distributions_png",
     "embedding_colours",
+    "entropies_png",
     "few_label_png",
     "joint_matrix_png",
     "label_colour",
@@ -44,6 +51,10 @@ __all__ = [
     "ratio_curve_png",
     "region_matrix_png",
     "sagittal_view",
+    "show_alignment",
+    "show_attention",
+    "show_distributions",
+    "show_entropies",
     "show_few_label",
     "show_joint_matrix",
     "show_landmark_errors",
@@ -56,8 +67,10 @@ __all__ = [
     "show_slice",
     "show_transfer_curves",
     "show_usage",
+    "show_view_pairs",
     "slice_view",
     "transfer_curves_png",
     "usage_png",
+    "view_pairs_png",
     "window_range",
 ]

@@ -1,7 +1,10 @@
 """Explorers: pictures to move around in, each with a static picture beside it."""
 
+from medssl_nb.widgets.alignment_explorer import AlignmentExplorer
+from medssl_nb.widgets.attention_explorer import AttentionExplorer
 from medssl_nb.widgets.boundary_explorer import BoundaryExplorer
 from medssl_nb.widgets.cluster_explorer import ClusterExplorer, stable_clusters
+from medssl_nb.widgets.distillation_explorer import DistillationExplorer
 from medssl_nb.widgets.embedding_explorer import EmbeddingExplorer
 from medssl_nb.widgets.joint_matrix_explorer import JointMatrixExplorer
 from medssl_nb.widgets.landmark_explorer import LandmarkExplorer
@@ -15,11 +18,15 @@ from medssl_nb.widgets.shape_prior_explorer import ShapePriorExplorer
 from medssl_nb.widgets.slice_canvas import SliceCanvas, VoxelValue
 from medssl_nb.widgets.standalone import standalone_fragment, standalone_page
 from medssl_nb.widgets.training_monitor import TrainingMonitor
+from medssl_nb.widgets.view_pair_gallery import ViewPairGallery
 from medssl_nb.widgets.volume_explorer import VolumeExplorer
 
 __all__ = [
+    "AlignmentExplorer",
+    "AttentionExplorer",
     "BoundaryExplorer",
     "ClusterExplorer",
+    "DistillationExplorer",
     "EmbeddingExplorer",
     "JointMatrixExplorer",
     "LandmarkExplorer",
@@ -32,6 +39,7 @@ __all__ = [
     "ShapePriorExplorer",
     "SliceCanvas",
     "TrainingMonitor",
+    "ViewPairGallery",
     "VolumeExplorer",
     "VoxelValue",
     "WithPicture",

@@ -86,6 +86,8 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
     _esm = Path(__file__).with_name("slice_canvas.js")
     _css = Path(__file__).with_name("slice_canvas.css")
 
+    _as_marks = staticmethod(as_marks)  # gives each mark its sign
+
     # data for the browser, made by browser_state.py
     volume_bytes = traitlets.Bytes(b"").tag(sync=True)
     levels = traitlets.List(traitlets.Float()).tag(sync=True)  # intensity of each code
@@ -232,7 +234,7 @@ class SliceCanvas(WithPicture, anywidget.AnyWidget):
         return {"colour_bytes": b"" if colours is None else pack(self._colours)}
 
     def _load_marks(self, marks) -> dict:
-        self._marks = as_marks(marks, self._volume.shape)
+        self._marks = self._as_marks(marks, self._volume.shape)
         return {"mark_table": [{**mark._asdict(), "voxel": list(mark.voxel)} for mark in self._marks]}
 
     def _take_over(self, state: dict) -> None:

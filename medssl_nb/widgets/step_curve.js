@@ -138,7 +138,7 @@ function render({ model, el }) {
     event.stopPropagation();
   });
   for (const name of ["steps", "plot"]) model.on(`change:${name}`, () => queueMicrotask(() => !ended && build()));
-  model.on("change:index", () => !ended && follow());
+  model.on("change:index", () => !ended && model.get("index") < steps.length && follow()); // else steps are to come
   build();
   return () => {
     ended = true;

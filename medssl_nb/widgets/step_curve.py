@@ -33,9 +33,13 @@ class StepCurve(WithPicture, anywidget.AnyWidget):
         super().__init__(steps=list(steps), plot=_for_browser(plot), **traits)
         self._plot, self.index = plot, index
 
-    def show(self, plot: StepPlot) -> None:
-        """Other lines over the same steps."""
-        self._plot, self.plot = plot, _for_browser(plot)
+    def show(self, plot: StepPlot, steps: Sequence[int] | None = None, index: int = 0) -> None:
+        """Other lines over the same steps, or over other `steps`, at the place `index` of them."""
+        with self.hold_sync():
+            if steps is not None:
+                self.steps = list(steps)
+                self.index = index
+            self._plot, self.plot = plot, _for_browser(plot)
 
     @traitlets.validate("index")
     def _check_index(self, proposal):

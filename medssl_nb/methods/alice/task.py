@@ -131,6 +131,8 @@ class Alice(PretextTask):
         min_score, max_tries: see `mine_view_pair`.
         mask_mode, mask_size, mask_ratio: see `random_patch_mask`; "column" as released, "patch" as in the figure.
         out_dim, hidden_dim, bottleneck_dim: of the head, for global and local tokens alike.
+        head_init: weights of the head at the start: "released", standard deviation 0.02, made for its width of 2,048;
+            "by width", 1 / sqrt(inputs), what narrow heads need; see `AliceHead.reset_parameters`.
         share_last_layer: the teacher's local tokens take its global last layer, as released.
         casa_hidden_dim, casa_heads, casa_head_dim, casa_dropout: of CASA.
         target_weights: "shared" as released, "ema" as in the figure; see `CASA`.
@@ -165,6 +167,7 @@ class Alice(PretextTask):
         out_dim: int = 512,
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
+        head_init: Literal["released", "by width"] = "released",
         share_last_layer: bool = True,
         casa_hidden_dim: int = 2048,
         casa_heads: int = 8,
@@ -187,6 +190,8 @@ class Alice(PretextTask):
         if not hasattr(encoder, "decoder_channels"):
             raise ValueError(f"the encoder must be a ConvBackbone or SwinBackbone, got {type(encoder).__name__}.")
         self.parts = _checked_parts(parts)
+        if head_init not in ("released", "by width"):
+            raise ValueError(f'head_init is "released" or "by width", got {head_init!r}.')
         if pairs not in ("mined", "random"):
             raise ValueError(f'pairs is "mined" or "random", got {pairs!r}.')
         for name, share in (("momentum", momentum), ("freeze_last_layer", freeze_last_layer)):
@@ -216,12 +221,14 @@ class Alice(PretextTask):
             reconstruction_region=reconstruction_region,
         )
         self.heads = {"out_dim": out_dim, "hidden_dim": hidden_dim, "bottleneck_dim": bottleneck_dim}
-        self.heads |= {"share_last_layer": share_last_layer}
+        self.heads |= {"head_init": head_init, "share_last_layer": share_last_layer}
         self.alignment = {"hidden_dim": casa_hidden_dim, "num_heads": casa_heads, "head_dim": casa_head_dim}
         self.alignment |= {"dropout": casa_dropout, "target_weights": target_weights}
         if self.distils:
             widths = (encoder.encoder_channels, encoder.encoder_channels, encoder.decoder_channels)
             self.head = AliceHead(*widths, out_dim, out_dim, hidden_dim, bottleneck_dim)
+            if head_init == "by width":
+                self.head.reset_parameters(std=None)
             self.teacher = make_teacher(self.student, share_last_layer=share_last_layer)
             self._thawed = False
             for layer in (self.head.last_layer, self.head.patch_last_layer):
