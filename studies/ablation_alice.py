@@ -30,6 +30,7 @@ ARMS = {  # changes of the demo recipe
     "+ global, mined crops": ('task.parts=["reconstruction", "global"]', "task.pairs=mined"),
     "+ CASA": (),
     "as the figure": FIGURE,
+    "a tenth of the weight": ("task.global_weight=0.1", "task.patch_weight=0.1"),
 }
 LABELLED = (1, 4)  # cases that the probe learns from
 RADII_MM = (15.0, 25.0)
