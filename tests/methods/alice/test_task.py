@@ -132,6 +132,18 @@ def test_last_layers_rest_at_first():
         assert task.head.mlp[0].weight.grad.abs().max() > 0
 
 
+def test_narrow_heads_can_be_drawn_by_their_width():
+    spread = {}
+    for word in ("released", "by width"):
+        task = make_task(head_init=word, hidden_dim=64, bottleneck_dim=32)
+        tokens = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+        spread[word] = task.head.mlp(tokens).norm(dim=1).mean().item()
+        torch.testing.assert_close(task.teacher.head.mlp[0].weight, task.head.mlp[0].weight, rtol=0, atol=0)
+        std = task.head.mlp[2].weight.std().item()
+        assert std == pytest.approx(0.02 if word == "released" else 1 / 8, rel=0.1)
+    assert spread["released"] < 0.02 < 0.2 < spread["by width"]
+
+
 def test_centres_and_meters_follow_the_teacher():
     task = make_task()
     views = views_of_pairs(task)
@@ -329,6 +341,7 @@ def test_sam_learns_in_a_few_steps(cohort):
         ({"parts": ("CASA",)}, r"parts are some of .* got \('CASA',\)"),
         ({"pairs": "matched"}, 'pairs is "mined" or "random", got \'matched\''),
         ({"teacher_context": "image"}, "teacher_context is .* got 'image'"),
+        ({"head_init": "small"}, "head_init is .* got 'small'"),
         ({"target_weights": "own"}, "target_weights is .* got 'own'"),
         ({"mask_mode": "cubes"}, "mode is .* got 'cubes'"),
         ({"mask_ratio": 1.2}, "ratio lies between 0 and 1, got 1.2"),
