@@ -4,7 +4,8 @@
 
 Every arm starts from the same weights of the encoder. Crops around random places are the same for the arms that take
 them, and so are mined ones, which SAM of the same seed finds. Judged are a linear probe on frozen features, landmarks
-found by all features, and fine-tuning with one labelled case. The collapse meters of each run are kept. Finished runs
+found by all features, fine-tuning with one labelled case, and how much of the deepest map tells crops apart (the rest
+tells places within a crop apart). The collapse meters of each run are kept. Finished runs
 are kept too: started again, it goes on. Results: results/ablation_alice.json.
 """
 
@@ -18,6 +19,7 @@ import torch
 
 from medssl_nb.commands.common import cohort_facts, run_folder
 from medssl_nb.commands.pretrain import recipe_before, trained
+from medssl_nb.data.crops import crop_at, random_start
 from medssl_nb.evaluation import finetune, landmark_transfer, linear_probe, made_with, save_result, success_rate
 from medssl_nb.recipes import load_recipe
 from medssl_nb.training import pretrain, progress_bar, read_history
@@ -101,7 +103,8 @@ def scores(encoder, seed: int, cohort, recipe, on: str) -> dict[str, float]:
     """Mean Dice of the organs by probe and by fine-tuning, landmarks in mm."""
     cases, organs = getattr(cohort, on), recipe.transfer.organs
     names = {n: name for n, name in cohort.label_names.items() if name in organs}
-    found = {f"probe_{n}": linear_probe(encoder, cohort.train[:n], cases, names)["mean_dice"] for n in LABELLED}
+    found = {"between_crops": between_crops(encoder, cases)}
+    found |= {f"probe_{n}": linear_probe(encoder, cohort.train[:n], cases, names)["mean_dice"] for n in LABELLED}
     marks = landmark_transfer(encoder, cohort.train[seed], cases)
     errors = torch.tensor([mm for of_case in marks["errors_mm"].values() for mm in of_case.values()])
     found |= {"landmarks_mm": marks["mean_mm"], "copying_mm": marks["copy_mm"]}
@@ -111,6 +114,20 @@ def scores(encoder, seed: int, cohort, recipe, on: str) -> dict[str, float]:
     )
     curve = {f"finetuned_step_{step}": dice for step, dice in tuned["curve"]}
     return {**found, **curve, "finetuned_1": tuned["test"]["mean_dice"]}
+
+
+@torch.no_grad()
+def between_crops(encoder, cases, size: int = 32, crops: int = 4) -> float:
+    """Share of the variance of the deepest map that lies between crops, 0 to 1."""
+    generator, found = torch.Generator().manual_seed(0), []
+    for case in cases:
+        volume = case.normalised().as_tensor()
+        box = [min(size, side) // 16 * 16 for side in volume.shape[1:]]
+        for _ in range(crops):
+            start = random_start(volume.shape[1:], box, generator)
+            found.append(encoder.eval().feature_maps(crop_at(volume, start, box)[None])[-1][0].flatten(1))
+    maps = torch.stack(found)  # (crops, C, voxels)
+    return float(maps.mean(2).var(0).sum() / maps.transpose(0, 1).flatten(1).var(1).sum())
 
 
 if __name__ == "__main__":

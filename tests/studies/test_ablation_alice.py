@@ -57,9 +57,34 @@ def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, mo
     }
     assert "answer entropy" in by_arm["as the figure"]["meters"][-1]["health"]
     for run in result["runs"]:
+        assert 0 <= run["between_crops"] <= 1.5  # both variances are estimates
         assert 0 <= run["landmarks_within_15"] <= run["landmarks_within_25"] <= 1 and run["landmarks_mm"] > 0
         assert all(0 <= run[name] <= 1 for name in ("probe_1", "probe_4", "finetuned_1", "finetuned_step_2"))
     assert len({run["landmarks_mm"] for run in result["runs"]}) == len(ARMS)
     capsys.readouterr()
     study.main(words(tmp_path))  # again: everything is loaded, nothing trained
     assert "step 3/3" not in capsys.readouterr().out
+
+
+def test_variance_between_crops(study):
+    """A map that says the same everywhere in a crop has all of it, one that says the same in all crops none."""
+
+    class Encoder(torch.nn.Module):
+        def __init__(self, constant):
+            super().__init__()
+            self.constant = constant
+
+        def feature_maps(self, x):
+            ramp = torch.linspace(-1, 1, 64).view(1, 1, 4, 4, 4)
+            return [None, x.mean((2, 3, 4), keepdim=True).expand(1, 1, 4, 4, 4) if self.constant else ramp]
+
+    class Image:
+        def __init__(self, seed):
+            self.volume = torch.rand(1, 32, 32, 32, generator=torch.Generator().manual_seed(seed)) + seed
+
+        def normalised(self):
+            return type("Meta", (), {"as_tensor": lambda _: self.volume})()
+
+    cases = [Image(seed) for seed in range(8)]
+    assert study.between_crops(Encoder(True), cases) == pytest.approx(1, abs=0.05)
+    assert study.between_crops(Encoder(False), cases) == pytest.approx(0, abs=1e-6)
