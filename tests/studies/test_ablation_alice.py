@@ -28,9 +28,9 @@ def study():
     return module
 
 
-def words(folder):
+def words(folder, *arms):
     sets = [word for change in TINY for word in ("--set", change)]
-    return ["--seeds", "0", "--arms", *ARMS, *sets, "--runs", str(folder / "runs"), "--results", str(folder)]
+    return ["--seeds", "0", "--arms", *arms, *sets, "--runs", str(folder / "runs"), "--results", str(folder)]
 
 
 def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, monkeypatch, capsys):
@@ -43,7 +43,7 @@ def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, mo
         return SimpleNamespace(encoder=AnatomicalEmbeddingNet(3, 1, (8, 8, 8, 8), 4))
 
     monkeypatch.setattr(study, "trained", small_sam)
-    study.main(words(tmp_path))
+    study.main(words(tmp_path, *ARMS))
     result = json.loads((tmp_path / "ablation_alice.json").read_text())
     assert [run["arm"] for run in result["runs"]] == list(ARMS)
     assert asked == [("anatomical_embedding.demo", [24, 24, 24], 0)] * 2  # by the two arms that mine
@@ -62,7 +62,7 @@ def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, mo
         assert all(0 <= run[name] <= 1 for name in ("probe_1", "probe_4", "finetuned_1", "finetuned_step_2"))
     assert len({run["landmarks_mm"] for run in result["runs"]}) == len(ARMS)
     capsys.readouterr()
-    study.main(words(tmp_path))  # again: everything is loaded, nothing trained
+    study.main(words(tmp_path, "+ global, mined crops"))  # again: everything is loaded, nothing trained
     assert "step 3/3" not in capsys.readouterr().out
 
 

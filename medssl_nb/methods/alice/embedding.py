@@ -43,7 +43,8 @@ def sample_overlapping_views(
     """Two random crops of one volume, each resized by a factor of its own, and where each of their voxels comes from.
 
     A crop of L = round(crop_size * scale) voxels from index o is resized linearly to c = crop_size; its voxel k lies at
-    spacing * (o + (k + 0.5) L / c - 0.5).
+    spacing * (o + (k + 0.5) L / c - 0.5). Of a crop that is magnified (L < c) the outermost voxels lie up to half a
+    voxel beyond the crop and repeat its border.
 
     Args:
         volume: (C, *S), 2 or 3 axes.

@@ -101,7 +101,7 @@ class AliceHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, std: float | None = 0.02) -> None:
-        """Draw new weights; biases are 0.
+        """Draw new weights, but for the last layers, whose scale has no effect; biases are 0.
 
         Args:
             std: of all weights, as released; None: 1 / sqrt(inputs) of each layer. At the released width of 2,048 the
@@ -109,9 +109,8 @@ class AliceHead(nn.Module):
                 until they differ by little more than rounding and their directions tell nothing.
         """
         for module in self.modules():
-            if isinstance(module, nn.Linear | UnitNormLinear):
-                nn.init.trunc_normal_(module.weight, std=std or module.weight.shape[1] ** -0.5)
             if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=std or module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
 
     def forward(self, global_token: Tensor, encoder_map: Tensor, decoder_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
