@@ -110,6 +110,55 @@ def test_a_second_call_goes_on_and_a_third_has_nothing_to_do(own, capsys):
     assert "profile.learning_rate was 0.002 and is now 0.5" in capsys.readouterr().err
 
 
+SAM = """
+[task]
+view_size = [18, 18, 18]
+scale_range = [0.9, 1.0]
+spacing_mm = [14, 14, 17]
+
+[pretraining]
+steps = 2
+batch_size = 2
+crop = [20, 20, 20]
+"""
+ALICE = """
+[task]
+mask_size = 8
+hidden_dim = 8
+out_dim = 8
+casa_hidden_dim = 8
+margin = 3
+
+[pretraining]
+steps = 2
+batch_size = 2
+crop = [16, 16, 16]
+"""
+
+
+def test_a_recipe_that_stands_on_another_runs_it_first(own, capsys, monkeypatch):
+    monkeypatch.setenv("MEDSSL_CACHE", str(own / "cache"))
+    unet = 'network = "FeatureUNet"\nchannels = [4, 8]\nnorm = "instance"'
+    sam = TINY.format(method="anatomical_embedding").replace(
+        unet, 'network = "AnatomicalEmbeddingNet"\nwidths = [8, 8, 8, 8]\nembedding_dim = 4'
+    )
+    alice = TINY.format(method="alice").replace(unet, 'network = "ConvBackbone"\nwidths = [4, 4, 8, 8]')
+    (own / "sam.own.toml").write_text(sam.replace("train = 3", "train = 5") + SAM)
+    (own / "alice.own.toml").write_text('after = "sam.own.toml"\n' + alice + ALICE)
+
+    assert main(["pretrain", "alice.own.toml", "--dry-run"]) == 0
+    assert re.search(r"first +sam\.own", capsys.readouterr().out) and not (own / "runs").exists()
+    assert main(["pretrain", "alice.own.toml", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert 0 <= out.index("coarse") < out.index("reconstruction")  # SAM's terms come before Alice's
+    assert (own / "runs/sam.own/phantom/seed3/encoder.safetensors").exists()  # the same seed
+    assert (own / "runs/alice.own/phantom/seed3/encoder.safetensors").exists()
+    assert len(list((own / "cache/embeddings").rglob("*.safetensors"))) == 3  # Alice's cases, not the 5 of sam.own
+
+    assert main(["pretrain", "alice.own.toml", "--seed", "3"]) == 0
+    assert "step 1/2" not in capsys.readouterr().out  # both are there
+
+
 def test_finished_transfer_runs_are_not_repeated(own, capsys, monkeypatch):
     words = ["transfer", "random.own.toml", "--labelled", "1"]
     assert main(words) == 0

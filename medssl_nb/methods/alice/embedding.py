@@ -191,28 +191,14 @@ def fine_contrastive_loss(
         x = at_least_float32(coordinates).flatten(2).transpose(1, 2)  # (2, N, n)
         ok = torch.ones_like(x[..., 0], dtype=torch.bool) if valid is None else valid.flatten(1)
         found = _fine_queries(x, ok, positive_radius, max_candidates, max_queries, generator)
-        voxels = f.flatten(0, 1)  # both views, (2N, E)
         if found is None:
-            own = _some(torch.arange(f.shape[1], device=f.device), max_queries, generator)
-            with torch.no_grad():
-                near = torch.cdist(x[0][own], x[0], compute_mode=EXACT) < ignore_radius
-                alike = (f[0][own] @ f[0].T).masked_fill_(near, -torch.inf)
-            chosen = alike.topk(min(sampled_negatives, alike.shape[1]), dim=1)
-            negatives = _similarities(f[0][own], f[0], chosen.indices).masked_fill(chosen.values.isinf(), -torch.inf)
-            return info_nce_loss((f[0][own] * f[0][own]).sum(1), negatives, temperature)
+            return _push_apart(f[0], x[0], ignore_radius, max_queries, sampled_negatives, temperature, generator)
         with torch.no_grad():
             c = resized_coarse(at_least_float32(coarse), fine.shape[2:]).flatten(2).transpose(1, 2)
             both = torch.cat([f, c], dim=2).flatten(0, 1)  # (2N, 2E): one product gives <f, f'> + <c, c'>
-            places = x.flatten(0, 1)
-        positive, negatives = [], []
-        for view, (queries, partners) in enumerate(found):
-            asked, answer = queries + view * f.shape[1], partners + (1 - view) * f.shape[1]
-            with torch.no_grad():
-                near = torch.cdist(places[asked], places, compute_mode=EXACT) < ignore_radius
-                hardness = (both[asked] @ both.T).masked_fill_(near, -torch.inf)
-                chosen, there = _hard_and_diverse(hardness, hard_negatives, sampled_negatives, generator)
-            positive.append((voxels[asked] * voxels[answer]).sum(1))
-            negatives.append(_similarities(voxels[asked], voxels, chosen).masked_fill(~there, -torch.inf))
+        voxels, places = f.flatten(0, 1), x.flatten(0, 1)  # of both views, (2N, E) and (2N, n)
+        limits = (ignore_radius, hard_negatives, sampled_negatives, generator)
+        positive, negatives = zip(*(_contrast(voxels, both, places, *pair, *limits) for pair in found), strict=True)
         return info_nce_loss(torch.cat(positive), torch.cat(negatives), temperature)
 
 
@@ -269,13 +255,8 @@ def coarse_contrastive_loss(
                 positive, negatives, asked = most[:, 0], most[:, 1:], torch.arange(len(own), device=own.device)
             else:
                 asked, answer = found
-                with torch.no_grad():
-                    places = x[volume].flatten(0, 1)
-                    near = torch.cdist(places[asked], places, compute_mode=EXACT) < ignore_radius
-                    alike = (own[asked] @ own.T).masked_fill_(near, -torch.inf)
-                    chosen, there = _hard_and_diverse(alike, hard_negatives, sampled_negatives, generator)
-                positive = (own[asked] * own[answer]).sum(1)
-                negatives = _similarities(own[asked], own, chosen).masked_fill(~there, -torch.inf)
+                limits = (ignore_radius, hard_negatives, sampled_negatives, generator)
+                positive, negatives = _contrast(own, own, x[volume].flatten(0, 1), asked, answer, *limits)
             losses.append(info_nce_loss(positive, torch.cat([negatives, own[asked] @ others.T], dim=1), temperature))
         return torch.stack(losses).mean()
 
@@ -346,7 +327,10 @@ EXACT = "donot_use_mm_for_euclid_dist"
 
 
 def _fine_queries(x, valid, radius, max_candidates, max_queries, generator):
-    """For each view, (queries, their partners in the other view) as voxel numbers; None if the views share no box."""
+    """For each view, (queries, their partners in the other view) as voxel numbers among the 2N of both views.
+
+    None if the views share no box.
+    """
     boxes = [(places[ok].amin(0), places[ok].amax(0)) for places, ok in zip(x, valid, strict=True)]
     low, high = torch.maximum(boxes[0][0], boxes[1][0]), torch.minimum(boxes[0][1], boxes[1][1])
     if not (low <= high).all():
@@ -364,7 +348,8 @@ def _fine_queries(x, valid, radius, max_candidates, max_queries, generator):
     found = []
     for view in (0, 1):
         which = _some(kept[view].nonzero()[:, 0], max_queries, generator)
-        found.append((candidates[view][which], near[view][1][which]))
+        count = x.shape[1]
+        found.append((candidates[view][which] + view * count, near[view][1][which] + (1 - view) * count))
     return found
 
 
@@ -390,6 +375,28 @@ def _nearest(points: Tensor, voxels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
+def _contrast(
+    vectors, ranking, places, asked, answer, ignore_radius, hard, sampled, generator
+) -> tuple[Tensor, Tensor]:
+    """Similarities of the queries `asked` with their positives, (Q,), and with their negatives, (Q, K).
+
+    Negatives are hard by the products of `ranking` (N, D); similarities are those of `vectors` (N, E).
+    """
+    with torch.no_grad():
+        near = torch.cdist(places[asked], places, compute_mode=EXACT) < ignore_radius
+        hardness = (ranking[asked] @ ranking.T).masked_fill_(near, -torch.inf)
+        chosen, there = _hard_and_diverse(hardness, hard, sampled, generator)
+    negatives = torch.einsum("qe,qke->qk", vectors[asked], vectors[chosen]).masked_fill(~there, -torch.inf)
+    return (vectors[asked] * vectors[answer]).sum(1), negatives
+
+
+def _push_apart(vectors, places, ignore_radius, max_queries, sampled, temperature, generator) -> Tensor:
+    """Loss of a view without a partner: random voxels, each its own positive, against the voxels most like them."""
+    asked = _some(torch.arange(len(vectors), device=vectors.device), max_queries, generator)
+    positive, negatives = _contrast(vectors, vectors, places, asked, asked, ignore_radius, sampled, sampled, generator)
+    return info_nce_loss(positive, negatives, temperature)
+
+
 def _hard_and_diverse(scores: Tensor, hard: int, sampled: int, generator) -> tuple[Tensor, Tensor]:
     """Of the `hard` best columns of each row of `scores` (Q, N), `sampled` at random; and which of them are no -inf."""
     best = scores.topk(min(hard, scores.shape[1]), dim=1)
@@ -399,11 +406,6 @@ def _hard_and_diverse(scores: Tensor, hard: int, sampled: int, generator) -> tup
         drawn = luck.topk(sampled, dim=1).indices
         return best.indices.gather(1, drawn), ~best.values.gather(1, drawn).isinf()
     return best.indices, ~best.values.isinf()
-
-
-def _similarities(queries: Tensor, voxels: Tensor, chosen: Tensor) -> Tensor:
-    """Products of queries (Q, E) with the voxels (N, E) numbered by `chosen` (Q, K): (Q, K)."""
-    return torch.einsum("qe,qke->qk", queries, voxels[chosen])
 
 
 def _some(numbers: Tensor, limit: int, generator) -> Tensor:
