@@ -196,8 +196,9 @@ class ViewPairGallery(WithPicture, ipywidgets.VBox):
 
     def _where(self) -> str:
         first, shown = self.first, len(self.shown)
-        unscored = self.source == RANDOM and self.order == SCORE
-        return f"shown: {first + 1} to {first + shown} of {len(self._now)}" + ("" if unscored else _ORDERED[self.order])
+        sorted_by = [tile.score if self.order == SCORE else tile.error for tile in self._now]
+        order = _ORDERED[self.order] if any(value is not None for value in sorted_by) else ""
+        return f"shown: {first + 1} to {first + shown} of {len(self._now)}{order}"
 
     def _page(self) -> str:
         threshold = self._least if self.source == MINED else None

@@ -196,3 +196,10 @@ def test_wrong_settings_change_nothing():
         with pytest.raises(ValueError, match=message):
             setattr(widget, name, value)
     assert (widget.line.value, widget.grid.value) == before
+
+
+def test_tiles_that_nothing_is_known_of_are_not_called_sorted():
+    some = [pair(0.2), pair(0.4), pair(0.6)]
+    widget = ViewPairGallery(some, random_pairs=some, errors_mm=[1.0, 2.0, 3.0], size=2)
+    widget.order, widget.source = "error", "random"
+    assert widget.where.value == "shown: 1 to 2 of 3"
