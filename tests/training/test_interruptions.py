@@ -309,7 +309,7 @@ def test_a_history_whose_last_line_is_cut_is_mended(undisturbed, tmp_path):
     history = tmp_path / "history.jsonl"
     for left in (lambda last: last - 1, lambda last: last // 2, lambda last: 1):  # no newline, half a record, "{"
         whole = history.read_bytes()
-        last = len(whole.splitlines(keepends=True)[-1])  # anew each time: a record holds times, and so differs in length
+        last = len(whole.splitlines(keepends=True)[-1])  # a record holds times, so its length changes from run to run
         history.write_bytes(whole[: len(whole) - last + left(last)])
         train(tmp_path, until=3)
         assert [r["step"] for r in read_history(tmp_path)] == [1, 2, 3]
