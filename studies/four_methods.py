@@ -4,8 +4,8 @@
 
 Each method runs as its demo recipe says, for as many steps as its own lessons take, on the network it was made for; so
 beside each stands the same network untrained. Judged are frozen features (a linear probe with 1 to 8 labelled cases,
-k-means clusters against the drawn labels, landmarks where a cohort has them), fine-tuning, collapse meters that need no
-method, and what the run costs. Nothing is chosen here: no setting was tried on these cohorts' test cases.
+k-means clusters against the drawn labels, landmarks and lesions where a cohort has them), fine-tuning, collapse meters
+that need no method, and what the run costs. Nothing is chosen here: no setting was tried on these cohorts' test cases.
 
 Every finished piece is kept under --runs: started again, it goes on. Results: results/four_methods_COHORT.json.
 """
@@ -21,6 +21,7 @@ import time
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -53,20 +54,20 @@ ARMS = {  # name -> recipe, and the arm that is the same network untrained
     "untrained backbone": ("alice", None),
 }
 BRAIN = (
-    *('cohort.sequence="FLAIR"', 'cohort.label="lesion"', "cohort.lesion_share=1.0"),
-    *("cohort.shape=[48, 48, 48]", "cohort.spacing_mm=4.0", 'transfer.undrawn="background"'),
+    *('cohort.sequence="FLAIR"', "cohort.lesion_share=1.0", 'cohort.label="anatomy"'),
+    *("cohort.shape=[48, 48, 48]", "cohort.spacing_mm=4.0"),
 )
-COHORTS = {  # changes of every recipe, voxel size in mm
-    "phantom": ((), 6.0),
-    "brain": (BRAIN, 4.0),
-    "hippocampus": ((), 1.0),
+COHORTS = {  # changes of every recipe; voxel size in mm; the volume that a transformer takes as a whole
+    "phantom": ((), 6.0, [48, 48, 48]),
+    "brain": (BRAIN, 4.0, [48, 48, 48]),
+    "hippocampus": ((), 1.0, [32, 40, 32]),
 }
 LABELLED = (1, 2, 4, 8)
 FINETUNED = (1, 4)
 DRAWS = 3
 RADII_MM = (15.0, 25.0)
 CLUSTERS = 12
-PIECES = ("probe", "clusters", "landmarks", "meters", "finetuned", "cost")
+PIECES = ("probe", "clusters", "landmarks", "lesions", "meters", "finetuned", "cost")
 
 
 def main(words: list[str] | None = None) -> None:
@@ -88,11 +89,12 @@ def main(words: list[str] | None = None) -> None:
 
 def recipe_of(arm: str, cohort: str, seed: int, options):
     """The demo recipe of an arm with what this cohort needs: its voxel size where a method counts in mm."""
-    name, (changes, voxel) = ARMS[arm][0], COHORTS[cohort]
+    name, (changes, voxel, whole) = ARMS[arm][0], COHORTS[cohort]
     own = [f"pretraining.seed={seed}"] if name != "random" else []
     if name == "adaptive_masking":
-        own += ["encoder.volume_size=[32, 32, 32]", "pretraining.crop=[32, 32, 32]", "transfer.crop=[32, 32, 32]"]
+        own += [f"{place}={whole}" for place in ("encoder.volume_size", "pretraining.crop", "transfer.crop")]
         own += ["transfer.class_balance=0.0", "transfer.steps=60", "transfer.evaluate_at=[15, 30, 60]"]
+        own += ['transfer.undrawn="unknown"']
         own += ["task.foreground=-0.9"] if cohort == "phantom" else []  # grey values: air is -1 in CT
     if name == "anatomical_embedding" and cohort != "phantom":
         own += [f"task.spacing_mm={voxel}", *radii(voxel)]
@@ -151,7 +153,7 @@ def judge(name: str, arm: str, seed: int, options) -> None:
         elif piece == "finetuned":
             done[piece] = finetuned(encoder, cohort, recipe, seed)
         else:
-            done[piece] = {"probe": probe, "clusters": clusters, "landmarks": landmarks}[piece](
+            done[piece] = {"probe": probe, "clusters": clusters, "landmarks": landmarks, "lesions": lesions}[piece](
                 frozen, cohort, label_names(cohort, recipe), seed
             )
         contents = json.dumps(done)
@@ -208,8 +210,7 @@ def clusters(frozen, cohort, names, seed: int) -> dict:
     kmeans = KMeans(CLUSTERS, n_init=5, random_state=seed).fit(fitted.numpy())
     which, truth = [], []
     for case in cohort.test:
-        rows = features_of(frozen, case).flatten(1).T
-        which.append(torch.from_numpy(kmeans.predict(((rows - scale[0]) / scale[1]).contiguous().numpy())).long())
+        which.append(torch.from_numpy(kmeans.predict(scaled_rows(frozen, case, scale).numpy())).long())
         label = case.label().as_tensor()[0].flatten().long()
         truth.append(torch.where(torch.isin(label, torch.tensor(list(names))), label, 0))
     found = organ_information(torch.cat(which), torch.cat(truth), list(names) if len(names) > 1 else None)
@@ -229,6 +230,34 @@ def landmarks(frozen, cohort, names, seed: int) -> dict | None:
         "copy_mm": statistics.mean(run["copy_mm"] for run in found),
         **{f"within_{radius:g}": float(success_rate(errors, radius)) for radius in RADII_MM},
     }
+
+
+def lesions(frozen, cohort, names, seed: int) -> list[dict] | None:
+    """Average precision (0 to 1) at which a linear probe ranks the voxels of test brains by "lesion", a record a draw.
+
+    Lesions fill few voxels, so a probe that must decide names none; a ranking needs no threshold. Chance is the share
+    of lesion voxels, given beside it.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+
+    if "lesion" not in cohort.test[0].available or cohort.name != "brain":
+        return None
+    truth = torch.cat([case.read("lesion").as_tensor().flatten() > 0 for case in cohort.test])
+    scale = sampled_rows(frozen, cohort.train[:8], seed)[1]
+    found = []
+    for draw in range(DRAWS):
+        cases = cohort.few_shot(FINETUNED[-1], draw)
+        marked = torch.cat([case.read("lesion").as_tensor().flatten() > 0 for case in cases])
+        rows = torch.cat([scaled_rows(frozen, case, scale) for case in cases])
+        kept = marked | (torch.rand(len(marked), generator=torch.Generator().manual_seed(seed)) < 0.05)
+        fitted = LogisticRegression(max_iter=1000, class_weight="balanced").fit(
+            rows[kept].numpy(), marked[kept].numpy()
+        )
+        ranked = [fitted.decision_function(scaled_rows(frozen, case, scale).numpy()) for case in cohort.test]
+        precision = average_precision_score(truth.numpy(), np.concatenate(ranked))
+        found.append({"labelled": len(cases), "draw": draw, "average_precision": float(precision)})
+    return [{**one, "chance": float(truth.double().mean())} for one in found]
 
 
 def meters(frozen, cohort) -> dict:
@@ -308,6 +337,11 @@ def features_of(frozen, case) -> torch.Tensor:
     return frozen.feature_maps(case.normalised().as_tensor()[None])[0][0]
 
 
+def scaled_rows(frozen, case, scale: tuple) -> torch.Tensor:
+    """Features of all voxels, (voxels, F), scaled by a mean and deviation."""
+    return ((features_of(frozen, case).flatten(1).T - scale[0]) / scale[1]).contiguous()
+
+
 def sampled_rows(frozen, cases, seed: int, per_case: int = 2000) -> tuple[torch.Tensor, tuple]:
     """Scaled features (N, F) of voxels above the image's lowest value, and their mean and deviation before."""
     generator, rows = torch.Generator().manual_seed(seed), []
@@ -324,11 +358,13 @@ def sampled_rows(frozen, cases, seed: int, per_case: int = 2000) -> tuple[torch.
 
 def brief(found) -> str:
     """A few words of what was found, for the screen."""
-    if isinstance(found, list):
-        by = {n: [r["mean_dice"] for r in found if r["labelled"] == n] for n in LABELLED}
-        return ", ".join(f"{n}: {statistics.mean(v):.3f}" for n, v in by.items() if v)
     if not found:
         return "none"
+    if isinstance(found, list):
+        if "average_precision" in found[0]:
+            return f"{statistics.mean(r['average_precision'] for r in found):.3f}, chance {found[0]['chance']:.4f}"
+        by = {n: [r["mean_dice"] for r in found if r["labelled"] == n] for n in LABELLED}
+        return ", ".join(f"{n}: {statistics.mean(v):.3f}" for n, v in by.items() if v)
     return ", ".join(f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, (int, float)))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 FIGURES = "figures"
+BEGIN, END = "<!-- results: made by `python -m medssl_nb report` -->", "<!-- end of results -->"
 HOW_TO_MEASURE = "`python -m medssl_nb transfer` measures and writes them (`--help` says what it takes)"
 
 
@@ -18,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's words to `parser`."""
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="result files (default results)")
     parser.add_argument("--to", type=Path, metavar="FILE.md", help="the report (default README.md in the folder)")
+    parser.add_argument("--into", type=Path, metavar="FILE.md", help="put the short table between this file's markers")
     parser.set_defaults(run=run)
 
 
@@ -27,7 +29,39 @@ def run(options: argparse.Namespace) -> int:
     text = write_report(options.folder, target)
     print(without_pictures(text))
     print(f"\nWritten: {target}")
+    if options.into:
+        print(f"Written: {put_short_table(options.folder, options.into)}")
     return 0
+
+
+def short_table(folder: str | os.PathLike = "results") -> str:
+    """The table of all methods that a README shows, from the results of `studies/four_methods.py`, as Markdown.
+
+    Raises:
+        ValueError: the folder holds no such result, or a broken file.
+    """
+    from medssl_nb.evaluation.results import result_files
+    from medssl_nb.evaluation.side_by_side import KIND, gains_table
+
+    results = [result for result in result_files(folder)[0].values() if result["kind"] == KIND]
+    # The generated abdomens first: every other lesson stands on them.
+    return str(gains_table(sorted(results, key=lambda result: result["cohort"]["name"], reverse=True)))
+
+
+def put_short_table(folder: str | os.PathLike, file: str | os.PathLike) -> Path:
+    """Replace what stands between the markers of a Markdown file by `short_table(folder)`.
+
+    Raises:
+        ValueError: the file has no markers; or as `short_table`. The file is unchanged then.
+    """
+    from medssl_nb.data.files import write_atomically
+
+    before, begin, rest = Path(file).read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{file} has no lines {BEGIN!r} and {END!r}; the table goes between them.")
+    text = f"{before}{begin}\n\n{short_table(folder)}\n\n{end}{after}"
+    return write_atomically(file, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_report(folder: str | os.PathLike = "results", target: str | os.PathLike | None = None) -> str:
@@ -150,6 +184,12 @@ def _landmarks(group: Sequence[dict], stem: str, keep: Callable) -> Iterator[str
     yield _table(landmark_table(group))
 
 
+def _side_by_side(group: Sequence[dict], stem: str, keep: Callable) -> Iterator[str]:
+    from medssl_nb.evaluation.side_by_side import side_by_side_table
+
+    yield from (_table(side_by_side_table(result)) for result in group)
+
+
 def _pretraining(group: Sequence[dict], stem: str, keep: Callable) -> Iterator[str]:
     """Loss curves: a run is a step record, or holds a list of them as "history", with "trivial_losses" beside it."""
     from medssl_nb.evaluation.tables import protocol_text
@@ -173,12 +213,20 @@ def _pretraining(group: Sequence[dict], stem: str, keep: Callable) -> Iterator[s
 
 
 KINDS = (
+    ("side by side", "All methods under one protocol"),
     ("transfer", "Few-label transfer"),
     ("probe", "Probes of frozen features"),
     ("landmarks", "Landmarks"),
     ("pretraining", "Pre-training"),
 )
-DRAW = {"transfer": _transfer, "probe": _probe, "landmarks": _landmarks, "pretraining": _pretraining}
+DRAW = {
+    "side by side": _side_by_side,
+    "transfer": _transfer,
+    "probe": _probe,
+    "landmarks": _landmarks,
+    "pretraining": _pretraining,
+}
+_OF_EACH_START = ("pretraining", "encoders", "tasks", "profiles")  # settings that are long and stand in the files
 
 
 # ---------------------------------------------------------------- words
@@ -203,7 +251,7 @@ def _runs(group: Sequence[dict]) -> list[dict]:
 
 def _settings(group: Sequence[dict]) -> str:
     """Settings of the protocol; how each start was made is in its file."""
-    settings = {key: value for key, value in group[0]["settings"].items() if key != "pretraining"}
+    settings = {key: value for key, value in group[0]["settings"].items() if key not in _OF_EACH_START}
     return ", ".join(f"{key} {_short(value)}" for key, value in sorted(settings.items())) or "none stored"
 
 
