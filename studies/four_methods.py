@@ -14,9 +14,10 @@ import argparse
 import hashlib
 import itertools
 import json
-import multiprocessing
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from datetime import date
 from pathlib import Path
@@ -79,7 +80,11 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--cost-of-one", action="store_true", help="only print the cost of one arm, seed and cohort")
     options = parser.parse_args(words)
+    if options.cost_of_one:
+        print(json.dumps(cost_here(options.arms[0], options.cohorts[0], options.seeds[0], options)))
+        return
     for name in options.cohorts:
         for seed in options.seeds:
             for arm in options.arms:
@@ -303,15 +308,18 @@ def finetuned(encoder, cohort, recipe, seed: int) -> list[dict]:
     return found
 
 
-def cost(arm: str, name: str, seed: int, options, steps: int = 8) -> dict | None:
+def cost(arm: str, name: str, seed: int, options) -> dict | None:
     """Processor seconds and peak memory of pre-training, from the first steps in a process of their own."""
     if ARMS[arm][1] is None:
         return None
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_cost, (arm, name, seed, options, steps))
+    words = ["--cost-of-one", "--arms", arm, "--cohorts", name, "--seeds", str(seed), "--runs", str(options.runs)]
+    words += [word for change in options.set for word in ("--set", change)]
+    told = subprocess.run([sys.executable, __file__, *words], check=True, capture_output=True, text=True).stdout
+    return json.loads(told.splitlines()[-1])
 
 
-def _cost(arm: str, name: str, seed: int, options, steps: int) -> dict:
+def cost_here(arm: str, name: str, seed: int, options, steps: int = 8) -> dict:
+    """What `cost` says, measured in this process, which should be a new one."""
     torch.set_num_threads(1)
     recipe = recipe_of(arm, name, seed, options)
     embedding = encoder_of("anatomical embedding", name, seed, options) if recipe.after else None

@@ -82,7 +82,7 @@ def test_the_same_network_stands_beside_every_method(study):
 
 def test_costs_come_from_a_process_of_their_own(study, tmp_path, monkeypatch):
     options = Namespace(set=[*TINY, *OF_ARM["masked autoencoding"], "pretraining.steps=9"], runs=tmp_path)
-    found = study.cost("masked autoencoding", "phantom", 0, options, steps=5)
+    found = study.cost("masked autoencoding", "phantom", 0, options)
     assert found["steps"] == 9 and found["seconds"] == pytest.approx(9 * found["seconds_per_step"])
     assert 0.1 < found["peak_gb"] < 8 and found["trained_weights"] >= found["weights"] > 10_000
     assert study.cost("untrained U-Net", "phantom", 0, options) is None
