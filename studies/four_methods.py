@@ -248,12 +248,12 @@ def lesions(frozen, cohort, names, seed: int) -> list[dict] | None:
 
     if "lesion" not in cohort.test[0].available or cohort.name != "brain":
         return None
-    truth = torch.cat([case.read("lesion").as_tensor().flatten() > 0 for case in cohort.test])
+    truth = lesion_voxels(cohort.test)
     scale = sampled_rows(frozen, cohort.train[:8], seed)[1]
     found = []
     for draw in range(DRAWS):
         cases = cohort.few_shot(FINETUNED[-1], draw)
-        marked = torch.cat([case.read("lesion").as_tensor().flatten() > 0 for case in cases])
+        marked = lesion_voxels(cases)
         rows = torch.cat([scaled_rows(frozen, case, scale) for case in cases])
         kept = marked | (torch.rand(len(marked), generator=torch.Generator().manual_seed(seed)) < 0.05)
         fitted = LogisticRegression(max_iter=1000, class_weight="balanced").fit(
@@ -263,6 +263,21 @@ def lesions(frozen, cohort, names, seed: int) -> list[dict] | None:
         precision = average_precision_score(truth.numpy(), np.concatenate(ranked))
         found.append({"labelled": len(cases), "draw": draw, "average_precision": float(precision)})
     return [{**one, "chance": float(truth.double().mean())} for one in found]
+
+
+def lesion_voxels(cases) -> torch.Tensor:
+    """Which voxels of all cases, one after the other, are lesion: bool (N,)."""
+    return torch.cat([case.read("lesion").as_tensor().flatten() > 0 for case in cases])
+
+
+def lesions_by_brightness(cohort) -> float | None:
+    """What `lesions` gives if voxels are ranked by how bright they are, without any learning."""
+    from sklearn.metrics import average_precision_score
+
+    if cohort.name != "brain":
+        return None
+    grey = torch.cat([case.normalised().as_tensor().flatten() for case in cohort.test])
+    return float(average_precision_score(lesion_voxels(cohort.test).numpy(), grey.numpy()))
 
 
 def meters(frozen, cohort) -> dict:
@@ -396,6 +411,7 @@ def result_of(name: str, options) -> dict:
             "draws": DRAWS,
             "radii_mm": list(RADII_MM),
             "clusters": CLUSTERS,
+            "lesions_by_brightness": lesions_by_brightness(cohort),
             "encoders": {arm: recipe_of(arm, name, 0, options).encoder for arm in options.arms},
             "tasks": {arm: recipe_of(arm, name, 0, options).task for arm in trained},
             "profiles": {arm: recipe_of(arm, name, 0, options).pretraining.identity() for arm in trained},

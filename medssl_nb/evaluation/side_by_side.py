@@ -10,7 +10,7 @@ _WHAT = {
     "probe": "{0} labelled: mean Dice (0 to 1) of a linear probe on frozen features, learnt from that many cases",
     "finetuned": "fine-tuned, {0}: mean Dice after fine-tuning on that many cases",
     "landmarks": "landmarks: mean distance in mm at which points of a training patient are found by their features",
-    "lesions": "lesions: average precision (0 to 1) at which a linear probe ranks voxels by lesion (chance {0})",
+    "lesions": "lesions: average precision (0 to 1) at which a linear probe ranks voxels by lesion ({0})",
     "clusters": "clusters: share of the labels' entropy that {0} k-means clusters of the features explain (0 to 1)",
     "meters": "rank: effective rank of the features (1 = collapsed)",
     "cost": "seconds: processor time of pre-training on one core",
@@ -138,8 +138,9 @@ def _gain(runs: Sequence[dict], arm: str, twin: str | None, values, form: str, s
 def _named(result: Mapping, piece: str) -> str:
     settings = result["settings"]
     chance = next((run["lesions"][0]["chance"] for run in result["runs"] if run.get("lesions")), 0.0)
+    bright = settings.get("lesions_by_brightness") or 0.0
     return {
-        "lesions": f"{chance:.4f}",
+        "lesions": f"chance {chance:.4f}, by brightness alone {bright:.3f}",
         "probe": ", ".join(map(str, settings["labelled"])),
         "finetuned": " or ".join(map(str, settings["finetuned"])),
         "clusters": str(settings["clusters"]),

@@ -52,6 +52,12 @@ def test_pieces_that_no_arm_has_take_no_column():
     tuned = [{"labelled": 4, "draw": 0, "mean_dice": 0.6}]
     table = side_by_side_table(result(runs=[{**runs[0], "finetuned": tuned}]))
     assert table.header[3:5] == ("fine-tuned, 1", "fine-tuned, 4") and table.rows[0][3:5] == ("–", "0.600")
+    ranked = [{"labelled": 4, "draw": 0, "average_precision": 0.25, "chance": 0.002}]
+    found = result(runs=[{**runs[0], "lesions": ranked}])
+    found["settings"]["lesions_by_brightness"] = 0.19
+    table = side_by_side_table(found)
+    assert table.header[3] == "lesions" and table.rows[0][3] == "0.250"
+    assert "chance 0.0020, by brightness alone 0.190" in table.caption
 
 
 def test_gains_are_against_the_same_network_untrained():
