@@ -3,7 +3,7 @@
 `show_...` draws into a notebook, `..._png` gives PNG bytes: the same input gives the same bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,14 +36,12 @@ def show_joint_matrix(joint, **options) -> None:
     Raises:
         ValueError: no such matrix, or a cell outside it.
     """
-    draw, size = _joint_picture(joint, **options)
-    show(draw, size)
+    show(*_joint_picture(joint, **options))
 
 
 def joint_matrix_png(joint, *, dpi: int = 90, **options) -> bytes:
     """The picture of `show_joint_matrix` as PNG bytes."""
-    draw, size = _joint_picture(joint, **options)
-    return png(draw, size, dpi)
+    return png(*_joint_picture(joint, **options), dpi)
 
 
 def as_joint(joint) -> np.ndarray:
@@ -52,9 +50,7 @@ def as_joint(joint) -> np.ndarray:
     Raises:
         ValueError: another shape, or no shares that sum to 1 (within 1e-3).
     """
-    matrix = np.asarray(joint.detach().cpu().double() if hasattr(joint, "detach") else joint, np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
-        raise ValueError(f"joint is one matrix (K, K) with K from 2, got shape {matrix.shape}; of several take one.")
+    matrix = square_matrix(joint, "joint is")
     if not (matrix.min() >= 0 and abs(matrix.sum() - 1) <= 1e-3):
         raise ValueError(
             f"joint holds shares from 0 that sum to 1, found a smallest of {matrix.min():.4g} and a sum of "
@@ -69,8 +65,11 @@ def joint_codes(joint: np.ndarray) -> tuple[np.ndarray, float]:
     return np.round(255 * np.sqrt(joint / top)).astype(np.uint8), top
 
 
-def checked_cell(cell, clusters: int) -> tuple[int, int] | None:
+def checked_cell(cell, clusters: int, what: str = ": cluster of view A, cluster of view B") -> tuple[int, int] | None:
     """(i, j) of a matrix of so many clusters; None and () are none.
+
+    Args:
+        what: says in messages what i and j are.
 
     Raises:
         ValueError: no pair of whole numbers, or one outside the matrix.
@@ -79,16 +78,13 @@ def checked_cell(cell, clusters: int) -> tuple[int, int] | None:
     if numbers.shape == (0,):
         return None
     if numbers.shape != (2,) or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= clusters:
-        raise ValueError(
-            f"cell is (i, j): cluster of view A, cluster of view B, each from 0 to {clusters - 1}, or None; got {cell}."
-        )
+        raise ValueError(f"cell is (i, j){what}, each from 0 to {clusters - 1}, or None; got {cell}.")
     return int(numbers[0]), int(numbers[1])
 
 
 def _joint_picture(joint, *, cell=None, title: str | None = None) -> tuple[Callable, tuple[float, float]]:
     matrix = as_joint(joint)
     cell = checked_cell(cell, len(matrix))
-    lines = 0 if title is None else title.count("\n") + 1
 
     def draw(figure) -> None:
         from matplotlib.colors import ListedColormap, PowerNorm
@@ -101,21 +97,14 @@ def _joint_picture(joint, *, cell=None, title: str | None = None) -> tuple[Calla
         image = ax.imshow(matrix, cmap=colours, norm=PowerNorm(0.5, 0, top), aspect="auto", interpolation="nearest")
         _draw_usage(above, beside, matrix)
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_ticks(_numbered(len(matrix)))
+            axis.set_ticks(numbered(len(matrix)))
         ax.tick_params(length=0, labelsize=8.5, colors=_SOFT_INK)
         ax.set_xlabel("cluster in view B", color=_SOFT_INK)
         ax.set_ylabel("cluster in view A", color=_SOFT_INK)
-        if cell is not None:
-            _frame(ax, cell)
-        bar = figure.colorbar(image, ax=[ax, beside], location="bottom", shrink=0.6, aspect=30, pad=0.02)
-        bar.set_ticks([0, top / 4, top], labels=[short_number(v) for v in (0, top / 4, top)])
-        bar.ax.tick_params(length=2, labelsize=8, colors=_SOFT_INK)
-        bar.set_label("share of voxels", fontsize=8.5, color=_SOFT_INK)
-        bar.outline.set_visible(False)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
+        ticks = {value: short_number(value) for value in (0, top / 4, top)}
+        finish_matrix(image, [ax, beside], cell, ticks, "share of voxels", title)
 
-    return draw, (4.6, 5.0 + 0.18 * lines)
+    return draw, matrix_size(title)
 
 
 def _draw_usage(above, beside, matrix: np.ndarray) -> None:
@@ -138,9 +127,52 @@ def _draw_usage(above, beside, matrix: np.ndarray) -> None:
         ax.spines[["top", "right", "left" if ax is above else "bottom"]].set_visible(False)
 
 
-def _numbered(clusters: int) -> list[int]:
+# ---------------------------------------------------------------- any matrix of clusters
+def square_matrix(values, what: str) -> np.ndarray:
+    """(K, K) float64 of an array or tensor, K from 2.
+
+    Args:
+        what: begins the message: "joint is".
+
+    Raises:
+        ValueError: another shape.
+    """
+    matrix = np.asarray(values.detach().cpu().double() if hasattr(values, "detach") else values, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
+        raise ValueError(f"{what} one matrix (K, K) with K from 2, got shape {matrix.shape}; of several take one.")
+    return matrix
+
+
+def numbered(clusters: int) -> list[int]:
     """Clusters whose number is written: all of a few, every fifth of many."""
     return list(range(0, clusters, 1 if clusters <= 16 else 5))
+
+
+def matrix_size(title: str | None) -> tuple[float, float]:
+    """Width and height in inches of a matrix with lines above it."""
+    return 4.6, 5.0 + 0.18 * (0 if title is None else title.count("\n") + 1)
+
+
+def finish_matrix(
+    image, axes, cell: tuple[int, int] | None, ticks: Mapping[float, str], name: str, title: str | None
+) -> None:
+    """Frame a cell, and draw the scale of the colours below and lines above.
+
+    Args:
+        image: of the matrix, as matplotlib's `imshow` gives it.
+        axes: list of those that the scale takes its room from; the matrix lies in the first.
+        ticks: {value: text} on the scale.
+        name: of the scale.
+    """
+    if cell is not None:
+        _frame(axes[0], cell)
+    bar = axes[0].figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02)
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.ax.tick_params(length=2, labelsize=8, colors=_SOFT_INK)
+    bar.set_label(name, fontsize=8.5, color=_SOFT_INK)
+    bar.outline.set_visible(False)
+    if title:
+        axes[0].figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
 
 
 def _frame(ax, cell: tuple[int, int]) -> None:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from medssl_nb.viz.clusters import cluster_colours
-from medssl_nb.viz.colours import CONTOUR_COLOUR, heat_palette
+from medssl_nb.viz.colours import heat_palette
 from medssl_nb.viz.figures import png, show
+from medssl_nb.viz.matrices import checked_cell, finish_matrix, matrix_size, numbered, square_matrix
 
 _INK = "#1a1a1a"
 _SOFT_INK = "#595959"
@@ -34,14 +35,12 @@ def show_region_matrix(cosines, **options) -> None:
     Raises:
         ValueError: no such matrix, more than 40 clusters, or a cell outside it.
     """
-    draw, size = _region_picture(cosines, **options)
-    show(draw, size)
+    show(*_region_picture(cosines, **options))
 
 
 def region_matrix_png(cosines, *, dpi: int = 90, **options) -> bytes:
     """The picture of `show_region_matrix` as PNG bytes."""
-    draw, size = _region_picture(cosines, **options)
-    return png(draw, size, dpi)
+    return png(*_region_picture(cosines, **options), dpi)
 
 
 def as_cosines(cosines) -> np.ndarray:
@@ -50,9 +49,7 @@ def as_cosines(cosines) -> np.ndarray:
     Raises:
         ValueError: another shape, NaN, or numbers that are no cosines (by more than 1e-3).
     """
-    matrix = np.asarray(cosines.detach().cpu().double() if hasattr(cosines, "detach") else cosines, np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
-        raise ValueError(f"cosines are one matrix (K, K) with K from 2, got shape {matrix.shape}; of several take one.")
+    matrix = square_matrix(cosines, "cosines are")
     cluster_colours(len(matrix))  # refuses more than can be told apart
     if not (np.abs(matrix) <= 1 + 1e-3).all():
         raise ValueError(
@@ -91,12 +88,7 @@ def checked_pair(cell, clusters: int) -> tuple[int, int] | None:
     Raises:
         ValueError: no pair of whole numbers, or one outside the matrix.
     """
-    numbers = np.asarray(() if cell is None else cell)
-    if numbers.shape == (0,):
-        return None
-    if numbers.shape != (2,) or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= clusters:
-        raise ValueError(f"cell is (i, j), a row and a column, each from 0 to {clusters - 1}, or None; got {cell}.")
-    return int(numbers[0]), int(numbers[1])
+    return checked_cell(cell, clusters, ", a row and a column")
 
 
 def _region_picture(
@@ -111,7 +103,6 @@ def _region_picture(
     matrix = as_cosines(cosines)
     nearest = nearest_columns(matrix) if nearest is None else np.asarray(nearest)
     cell = checked_pair(cell, len(matrix))
-    lines = 0 if title is None else title.count("\n") + 1
 
     def draw(figure) -> None:
         from matplotlib.colors import ListedColormap
@@ -125,24 +116,15 @@ def _region_picture(
         _name_clusters(ax, len(matrix))
         ax.set_xlabel(column_name, color=_SOFT_INK)
         ax.set_ylabel(row_name, color=_SOFT_INK)
-        if cell is not None:
-            _frame(ax, cell)
-        bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, aspect=30, pad=0.02)
-        bar.set_ticks([-1, 0, 1], labels=["−1", "0", "1"])
-        bar.ax.tick_params(length=2, labelsize=8, colors=_SOFT_INK)
-        bar.set_label("cosine; dot: nearest in the row", fontsize=8.5, color=_SOFT_INK)
-        bar.outline.set_visible(False)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5)
+        finish_matrix(image, [ax], cell, {-1: "−1", 0: "0", 1: "1"}, "cosine; dot: nearest in the row", title)
 
-    return draw, (4.6, 5.0 + 0.18 * lines)
+    return draw, matrix_size(title)
 
 
 def _name_clusters(ax, clusters: int) -> None:
     """Numbers (of many every fifth) and the colour of each cluster along the left and the upper side."""
-    numbers = range(0, clusters, 1 if clusters <= 16 else 5)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(list(numbers))
+        axis.set_ticks(numbered(clusters))
     ax.tick_params(length=0, labelsize=8.5, colors=_SOFT_INK, bottom=False, labelbottom=False, labeltop=True, pad=12)
     ax.xaxis.set_label_position("top")
     thick = 0.022 * clusters
@@ -154,14 +136,6 @@ def _name_clusters(ax, clusters: int) -> None:
     ax.set_xlim(-0.5, clusters - 0.5)
     ax.set_ylim(clusters - 0.5, -0.5)
     ax.spines[:].set_visible(False)
-
-
-def _frame(ax, cell: tuple[int, int]) -> None:
-    from matplotlib.patches import Rectangle
-
-    corner = (cell[1] - 0.5, cell[0] - 0.5)
-    for colour, width in (("black", 4.0), (CONTOUR_COLOUR, 2.0)):
-        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=colour, linewidth=width, clip_on=False, zorder=5))
 
 
 # ---------------------------------------------------------------- values by step

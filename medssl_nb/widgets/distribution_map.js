@@ -5,21 +5,6 @@ const [WIDTH, LEFT, WIDE] = [520, 48, 462];
 const [BARS, ROWS, MEAN] = [{ top: 6, high: 84 }, 102, 12]; // bars above; first row; height of the mean
 const TICKS = [0, 0.05, 0.25, 1];
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function html(tag, name, ...children) {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.append(...children);
-  return element;
-}
-
-const bytesOf = (view) => new Uint8Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const percent = (share) => `${Number((100 * share).toPrecision(share < 0.1 ? 2 : 3))} %`;
 const up = (share) => BARS.top + BARS.high * (1 - Math.sqrt(share)); // as the colours: the root runs evenly
 
@@ -27,16 +12,6 @@ const up = (share) => BARS.top + BARS.high * (1 - Math.sqrt(share)); // as the c
 function some(count) {
   const every = 2 ** Math.max(0, Math.ceil(Math.log2(count / 9)));
   return Array.from({ length: Math.ceil(count / every) }, (_, k) => k * every);
-}
-
-/** A picture of codes in the palette's colours, one pixel each. */
-function paint(codes, columns, palette) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [columns, codes.length / columns];
-  const pixels = new ImageData(columns, canvas.height);
-  codes.forEach((code, k) => pixels.data.set([...palette.subarray(3 * code, 3 * code + 3), 255], 4 * k));
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
-  return canvas.toDataURL();
 }
 
 function render({ model, el }) {
@@ -87,8 +62,8 @@ function render({ model, el }) {
     if (before !== [outputs, samples].join()) build();
     const codes = bytesOf(model.get("code_bytes"));
     const columns = codes.length / (samples + 1); // the last row is the mean
-    cells.setAttribute("href", paint(codes.subarray(0, samples * columns), columns, palette));
-    mean.setAttribute("href", paint(codes.subarray(samples * columns), columns, palette));
+    cells.setAttribute("href", painted(codes.subarray(0, samples * columns), columns, palette));
+    mean.setAttribute("href", painted(codes.subarray(samples * columns), columns, palette));
     follow();
   }
 

@@ -15,6 +15,7 @@ from medssl_nb.viz.distillation import (
     share_codes,
 )
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 
 
 class DistributionMap(WithPicture, anywidget.AnyWidget):
@@ -28,7 +29,7 @@ class DistributionMap(WithPicture, anywidget.AnyWidget):
         sample: to start with.
     """
 
-    _esm = Path(__file__).with_name("distribution_map.js")
+    _esm = script("elements.js", "distribution_map.js")
     _css = Path(__file__).with_name("distribution_map.css")
 
     teacher_bytes = traitlets.Bytes(b"").tag(sync=True)  # float32 (M, D), row by row

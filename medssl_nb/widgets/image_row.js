@@ -1,21 +1,6 @@
 // Maps of one slice side by side, and a line through all of them that follows the pointer or the arrow keys. Python moves
 // the line; here is only reported where it is dragged. It needs of its model: get, set, on, save_changes.
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function html(tag, name, ...children) {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.append(...children);
-  return element;
-}
-
-const bytesOf = (view) => new Uint8Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
 
 function render({ model, el }) {

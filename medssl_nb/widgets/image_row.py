@@ -10,6 +10,7 @@ import traitlets
 from medssl_nb.viz.colours import CONTOUR_COLOUR
 from medssl_nb.viz.matrices import LINE_COLOUR, MapPicture, inner_outline, map_codes, map_palette, map_row_png
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 
 
 class ImageRow(WithPicture, anywidget.AnyWidget):
@@ -31,7 +32,7 @@ class ImageRow(WithPicture, anywidget.AnyWidget):
         axes: names of what columns and rows count; they run against the picture, as in the slices.
     """
 
-    _esm = Path(__file__).with_name("image_row.js")
+    _esm = script("elements.js", "image_row.js")
     _css = Path(__file__).with_name("image_row.css")
 
     code_bytes = traitlets.Bytes(b"").tag(sync=True)  # uint8 (pictures, rows, columns)

@@ -9,6 +9,7 @@ import traitlets
 from medssl_nb.viz.colours import heat_palette
 from medssl_nb.viz.matrices import USAGE_COLOURS, as_joint, checked_cell, joint_codes, joint_matrix_png
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 from medssl_nb.widgets.slice_canvas import Checked
 
 
@@ -25,7 +26,7 @@ class MatrixCanvas(WithPicture, anywidget.AnyWidget):
         cell: to start with.
     """
 
-    _esm = Path(__file__).with_name("matrix_canvas.js")
+    _esm = script("elements.js", "cell_matrix.js", "matrix_canvas.js")
     _css = Path(__file__).with_name("matrix_canvas.css")
 
     joint_bytes = traitlets.Bytes(b"").tag(sync=True)  # float32 (K, K), row by row

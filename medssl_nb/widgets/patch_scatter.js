@@ -8,14 +8,6 @@ const FRAME = { left: 52, right: 388, top: 12, bottom: 302 };
 const NEAR = 14; // CSS pixels from the pointer to a point
 const NOT_SHOWN = 255;
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-const bytesOf = (view) => new Uint8Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const short = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
 
 /** Round numbers from low to high, about five. */

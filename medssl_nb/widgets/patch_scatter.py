@@ -9,6 +9,7 @@ import traitlets
 
 from medssl_nb.viz.patches import PatchStyle, cluster_centres, patch_scatter_png
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 
 _NOT_SHOWN = 255
 MOST_CLUSTERS = 255
@@ -31,7 +32,7 @@ class PatchScatter(WithPicture, anywidget.AnyWidget):
         selected: patch to start with.
     """
 
-    _esm = Path(__file__).with_name("patch_scatter.js")
+    _esm = script("elements.js", "patch_scatter.js")
     _css = Path(__file__).with_name("patch_scatter.css")
 
     points_bytes = traitlets.Bytes(b"").tag(sync=True)  # float32 x, y of patch 0, of patch 1, ...

@@ -11,6 +11,7 @@ from medssl_nb.viz.clusters import cluster_colours
 from medssl_nb.viz.colours import heat_palette
 from medssl_nb.viz.regions import as_cosines, checked_pair, cosine_codes, nearest_columns, region_matrix_png
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 from medssl_nb.widgets.slice_canvas import Checked
 
 
@@ -29,7 +30,7 @@ class RegionMatrix(WithPicture, anywidget.AnyWidget):
         cell: to start with.
     """
 
-    _esm = Path(__file__).with_name("region_matrix.js")
+    _esm = script("elements.js", "cell_matrix.js", "region_matrix.js")
     _css = Path(__file__).with_name("matrix_canvas.css")
 
     cosine_bytes = traitlets.Bytes(b"").tag(sync=True)  # float32 (K, K), row by row

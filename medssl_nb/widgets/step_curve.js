@@ -4,20 +4,6 @@
 const [WIDTH, HEIGHT] = [340, 260];
 const FRAME = { left: 46, right: 334, top: 10, bottom: 216 };
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function html(tag, name, ...children) {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.append(...children);
-  return element;
-}
-
 const short = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
 const DASH = { true: "7 4", false: "" };
 

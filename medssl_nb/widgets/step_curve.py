@@ -8,6 +8,7 @@ import traitlets
 
 from medssl_nb.viz.regions import StepPlot, numbers_or_none, step_plot_png
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 
 
 class StepCurve(WithPicture, anywidget.AnyWidget):
@@ -22,7 +23,7 @@ class StepCurve(WithPicture, anywidget.AnyWidget):
         index: to start with.
     """
 
-    _esm = Path(__file__).with_name("step_curve.js")
+    _esm = script("elements.js", "step_curve.js")
     _css = Path(__file__).with_name("step_curve.css")
 
     steps = traitlets.List(traitlets.Int()).tag(sync=True)
