@@ -7,17 +7,13 @@ hidden), on test patients, because losses under different masks cannot be compar
 again, it goes on. Results: results/ablation_adaptive_masking.json.
 """
 
-import argparse
-from datetime import date
-from pathlib import Path
-
 import numpy as np
 import torch
+from common import add_places, parser_of, result_of, train
 
-from medssl_nb.commands.common import cohort_facts, run_folder
 from medssl_nb.data.crops import random_crop
 from medssl_nb.evaluation.patches import errors_by_category, lesion_patches, selection_scores
-from medssl_nb.evaluation.results import made_with, save_result
+from medssl_nb.evaluation.results import save_result
 from medssl_nb.methods.adaptive_masking import (
     foreground_patches,
     kmeans,
@@ -28,7 +24,6 @@ from medssl_nb.methods.adaptive_masking import (
     select_masked_patches,
 )
 from medssl_nb.recipes import load_recipe
-from medssl_nb.training import pretrain, progress_bar
 
 ARMS = {
     "random mask": (),
@@ -42,12 +37,8 @@ CLUSTERS = 8  # of the frozen tokens
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser = parser_of(__doc__, ARMS, seeds=[0, 1, 2, 3, 4])
+    add_places(parser)
     options = parser.parse_args(words)
     runs, recipe = [], load_recipe("adaptive_masking", "demo", options.set)
     cohort = recipe.open_cohort()
@@ -57,18 +48,8 @@ def main(words: list[str] | None = None) -> None:
             task = trained(arm, seed, cohort, options)
             runs.append({"arm": arm, "seed": seed, **scores(task, judged)})
             print(runs[-1], flush=True)
-    settings = {"task": recipe.task, "encoder": recipe.encoder, "profile": recipe.pretraining.identity()}
-    result = {
-        "kind": "ablation",
-        "recipe": recipe.title,
-        "method": recipe.method,
-        "cohort": cohort_facts(cohort, recipe),
-        "settings": {**settings, "arms": {arm: list(ARMS[arm]) for arm in options.arms}, "hidden": 0.5, "masks": MASKS},
-        "seeds": options.seeds,
-        "runs": runs,
-        "made_with": made_with(),
-        "date": date.today().isoformat(),
-    }
+    settings = {"arms": {arm: list(ARMS[arm]) for arm in options.arms}, "hidden": 0.5, "masks": MASKS}
+    result = result_of("ablation", recipe, cohort, runs, options, settings)
     print(save_result(result, options.results, "ablation_adaptive_masking.json"))
 
 
@@ -83,9 +64,7 @@ def trained(arm: str, seed: int, cohort, options):
     task = recipe.make_task(seed)
     none, *_, every = ARMS
     between = arm not in (none, every)
-    folder = run_folder(options.runs / "parts" / "-".join(ARMS[arm]) if between else options.runs, recipe, seed)
-    for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
-        pass
+    train(task, cohort, recipe, options.runs / "parts" / "-".join(ARMS[arm]) if between else options.runs, seed)
     return task.eval()
 
 

@@ -9,20 +9,17 @@ tells places within a crop apart). The collapse meters of each run are kept. Fin
 are kept too: started again, it goes on. Results: results/ablation_alice.json.
 """
 
-import argparse
 import json
 from dataclasses import asdict
-from datetime import date
-from pathlib import Path
 
 import torch
+from common import add_places, errors_mm, parser_of, probes, result_of, train
 
-from medssl_nb.commands.common import cohort_facts, run_folder
 from medssl_nb.commands.pretrain import recipe_before, trained
 from medssl_nb.data.crops import crop_at, random_start
-from medssl_nb.evaluation import finetune, landmark_transfer, linear_probe, made_with, save_result, success_rate
+from medssl_nb.evaluation import finetune, landmark_transfer, save_result, success_rate
 from medssl_nb.recipes import load_recipe
-from medssl_nb.training import pretrain, progress_bar, read_history
+from medssl_nb.training import read_history
 
 FIGURE = ("task.mask_mode=patch", "task.teacher_context=encoder", "task.target_weights=ema")
 ARMS = {  # changes of the demo recipe
@@ -34,19 +31,12 @@ ARMS = {  # changes of the demo recipe
     "as the figure": FIGURE,
     "a tenth of the weight": ("task.global_weight=0.1", "task.patch_weight=0.1"),
 }
-LABELLED = (1, 4)  # cases that the probe learns from
 RADII_MM = (15.0, 25.0)
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    parser.add_argument("--on", choices=["validation", "test"], default="test", help="cases that are judged")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--name", default="ablation_alice.json")
+    parser = parser_of(__doc__, ARMS, seeds=[0, 1, 2])
+    add_places(parser, "ablation_alice.json")
     options = parser.parse_args(words)
     recipe = load_recipe("alice", "demo", options.set)
     cohort, runs = recipe.open_cohort(), []
@@ -56,27 +46,15 @@ def main(words: list[str] | None = None) -> None:
             runs.append({"arm": arm, "seed": seed, **scores(encoder, seed, cohort, recipe, options.on)})
             print(runs[-1], flush=True)
             runs[-1]["meters"] = meters
-    result = {
-        "kind": "ablation",
-        "recipe": recipe.title,
-        "method": recipe.method,
-        "cohort": cohort_facts(cohort, recipe),
-        "settings": {
-            "task": recipe.task,
-            "encoder": recipe.encoder,
-            "profile": recipe.pretraining.identity(),
-            "arms": {arm: ARMS[arm] and list(ARMS[arm]) for arm in options.arms},
-            "embedding": recipe_before(recipe).title,
-            "transfer": asdict(recipe.transfer),
-            "radii_mm": list(RADII_MM),
-            "on": options.on,
-            "judged": len(getattr(cohort, options.on)),
-        },
-        "seeds": options.seeds,
-        "runs": runs,
-        "made_with": made_with(),
-        "date": date.today().isoformat(),
+    settings = {
+        "arms": {arm: ARMS[arm] and list(ARMS[arm]) for arm in options.arms},
+        "embedding": recipe_before(recipe).title,
+        "transfer": asdict(recipe.transfer),
+        "radii_mm": list(RADII_MM),
+        "on": options.on,
+        "judged": len(getattr(cohort, options.on)),
     }
+    result = result_of("ablation", recipe, cohort, runs, options, settings)
     print(save_result(json.loads(json.dumps(result, default=list)), options.results, options.name))
 
 
@@ -92,23 +70,17 @@ def pretrained(arm: str, seed: int, cohort, options):
     task = recipe.make_task(seed, embedding)
     # The recipe itself lies where `transfer` looks for it.
     runs = options.runs / "arms" / arm.replace(" ", "-").replace(",", "") if ARMS[arm] else options.runs
-    folder = run_folder(runs, recipe, seed)
-    for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
-        pass
-    told = [record for record in read_history(folder) if record["health"]]
+    told = [record for record in read_history(train(task, cohort, recipe, runs, seed)) if record["health"]]
     return task.encoder, [{"step": r["step"], "losses": r["losses"], "health": r["health"]} for r in told]
 
 
 def scores(encoder, seed: int, cohort, recipe, on: str) -> dict[str, float]:
     """Mean Dice of the organs by probe and by fine-tuning, landmarks in mm."""
-    cases, organs = getattr(cohort, on), recipe.transfer.organs
-    names = {n: name for n, name in cohort.label_names.items() if name in organs}
-    found = {"between_crops": between_crops(encoder, cases)}
-    found |= {f"probe_{n}": linear_probe(encoder, cohort.train[:n], cases, names)["mean_dice"] for n in LABELLED}
+    cases = getattr(cohort, on)
+    found = {"between_crops": between_crops(encoder, cases), **probes(encoder, cases, cohort, recipe)}
     marks = landmark_transfer(encoder, cohort.train[seed], cases)
-    errors = torch.tensor([mm for of_case in marks["errors_mm"].values() for mm in of_case.values()])
     found |= {"landmarks_mm": marks["mean_mm"], "copying_mm": marks["copy_mm"]}
-    found |= {f"landmarks_within_{radius:g}": float(success_rate(errors, radius)) for radius in RADII_MM}
+    found |= {f"landmarks_within_{radius:g}": float(success_rate(errors_mm(marks), radius)) for radius in RADII_MM}
     tuned = finetune(
         encoder, cohort.few_shot(1, seed), cohort.validation, cases, cohort.label_names, recipe.transfer, seed=seed
     )

@@ -7,29 +7,22 @@ features by a linear probe. Finished runs are kept: started again, it goes on. R
 results/ablation_boundary_infomax.json.
 """
 
-import argparse
-import json
 from collections import defaultdict
-from datetime import date
-from pathlib import Path
 
 import torch
+from common import add_places, parser_of, probes, result_of, trained_parts
 
-from medssl_nb.commands.common import cohort_facts, run_folder
 from medssl_nb.data.geometry import spacing_mm
 from medssl_nb.evaluation import (
     agreement_scores,
     border_scores,
     clusters_used,
-    linear_probe,
-    made_with,
     organ_information,
     save_result,
 )
 from medssl_nb.methods.boundary_infomax import apply_affine, random_affine
 from medssl_nb.methods.boundary_infomax.task import PARTS
 from medssl_nb.recipes import load_recipe
-from medssl_nb.training import pretrain, progress_bar
 
 ARMS = {
     "untrained": None,
@@ -39,58 +32,26 @@ ARMS = {
     "+ contrast": ("clusters", "regularised", "boundary", "contrast"),
     "contrast only": ("contrast",),
 }
-LABELLED = (1, 4)  # cases that the probe learns from
 TOLERANCES_MM = (0.0, 7.3)  # the same voxel, or a neighbour
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    parser.add_argument("--on", choices=["validation", "test"], default="test", help="cases that are judged")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--name", default="ablation_boundary_infomax.json")
+    parser = parser_of(__doc__, ARMS, seeds=[0, 1, 2, 3, 4])
+    add_places(parser, "ablation_boundary_infomax.json")
     options = parser.parse_args(words)
     runs, recipe = [], load_recipe("boundary_infomax", "demo", options.set)
     cohort = recipe.open_cohort()
     judged = getattr(cohort, options.on)
     for seed in options.seeds:
         for arm in options.arms:
-            task = trained(arm, seed, cohort, options)
+            task = trained_parts("boundary_infomax", ARMS[arm], PARTS, seed, cohort, options)
             scores = cluster_scores(task, judged, cohort, recipe) if "clusters" in task.parts else {}
             runs.append({"arm": arm, "seed": seed, **scores, **probes(task.encoder, judged, cohort, recipe)})
             print(runs[-1], flush=True)
     arms = {arm: ARMS[arm] and list(ARMS[arm]) for arm in options.arms}
-    settings = {"task": recipe.task, "encoder": recipe.encoder, "profile": recipe.pretraining.identity()}
-    result = {
-        "kind": "ablation",
-        "recipe": recipe.title,
-        "method": recipe.method,
-        "cohort": cohort_facts(cohort, recipe),
-        "settings": {**settings, "arms": arms, "tolerances_mm": list(TOLERANCES_MM), "judged": len(judged)},
-        "seeds": options.seeds,
-        "runs": runs,
-        "made_with": made_with(),
-        "date": date.today().isoformat(),
-    }
+    settings = {"arms": arms, "tolerances_mm": list(TOLERANCES_MM), "judged": len(judged)}
+    result = result_of("ablation", recipe, cohort, runs, options, settings)
     print(save_result(result, options.results, options.name))
-
-
-def trained(arm: str, seed: int, cohort, options):
-    """The task with one arm's parts, trained, or loaded if it was trained before."""
-    changes = [*options.set, f"pretraining.seed={seed}"]
-    if ARMS[arm]:
-        changes.append(f"task.parts={json.dumps(ARMS[arm])}")
-    recipe = load_recipe("boundary_infomax", "demo", changes)
-    task = recipe.make_task(seed)
-    if ARMS[arm]:
-        whole = set(ARMS[arm]) == set(PARTS)  # the recipe itself: its runs lie where `transfer` looks for them
-        folder = run_folder(options.runs if whole else options.runs / "parts" / "-".join(ARMS[arm]), recipe, seed)
-        for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
-            pass
-    return task.eval()
 
 
 @torch.no_grad()
@@ -124,12 +85,6 @@ def moved_volume(volume: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """The moved volume; what comes from outside is as dark as its darkest voxel, as in training."""
     low = volume.min()
     return low + apply_affine(volume - low, theta)
-
-
-def probes(encoder, cases, cohort, recipe) -> dict[str, float]:
-    """Mean Dice of the organs by a linear probe on frozen features, learnt from the first cases."""
-    names = {n: name for n, name in cohort.label_names.items() if name in recipe.transfer.organs}
-    return {f"probe_{n}": linear_probe(encoder, cohort.train[:n], cases, names)["mean_dice"] for n in LABELLED}
 
 
 if __name__ == "__main__":

@@ -7,23 +7,19 @@ One patient's organ centroids are looked for in the test patients; beside them s
 untrained network. Finished runs are kept: started again, it goes on. Results: results/landmarks_headneck.json.
 """
 
-import argparse
 import re
-from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from common import add_places, parser_of, result_of, train
 
-from medssl_nb.commands.common import cohort_facts, run_folder
 from medssl_nb.data.geometry import mm_to_voxel, resample, voxel_to_mm
 from medssl_nb.data.intensity import normalise
-from medssl_nb.evaluation import made_with, save_result
+from medssl_nb.evaluation import save_result
 from medssl_nb.evaluation.landmarks import landmark_error, match_grey_values, success_rate
 from medssl_nb.methods.local_discrimination import center_sensitive_embeddings
 from medssl_nb.recipes import load_recipe
-from medssl_nb.training import pretrain, progress_bar
 
 ARMS = {  # axes that the second view may be mirrored along: 0 left-right, 1 back-front, 2 down-up
     "untrained": None,
@@ -39,17 +35,11 @@ GRID = ("pretraining.spacing_mm=[6.0, 6.0, 6.0]",)
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser = parser_of(__doc__, ARMS, seeds=[0, 1, 2])
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 5, 9])
     parser.add_argument("--templates", type=int, default=3, help="patients whose landmarks are known, one at a time")
     parser.add_argument("--cohort", default="headneck_ct", help="a cohort with landmarks")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE")
-    parser.add_argument("--on", choices=["validation", "test"], default="test", help="cases that are judged")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--name", default="landmarks_headneck.json")
+    add_places(parser, "landmarks_headneck.json")
     options = parser.parse_args(words)
     recipe, runs = recipe_of(None, 0, options), []
     cohort = recipe.open_cohort()
@@ -69,27 +59,16 @@ def main(words: list[str] | None = None) -> None:
                 found = [search(averaged, *pair, scans) for pair in pairs]
                 runs.append({"arm": arm, "seed": seed, "window": window, **scores(found, pairs)})
                 print(runs[-1], flush=True)
-    result = {
-        "kind": "landmark study",
-        "recipe": recipe.title,
-        "method": recipe.method,
-        "cohort": cohort_facts(cohort, recipe),
-        "settings": {
-            "task": recipe.task,
-            "encoder": recipe.encoder,
-            "profile": recipe.pretraining.identity(),
-            "arms": {arm: ARMS[arm] for arm in options.arms},
-            "windows": options.windows,
-            "templates": [case.name for case in templates],
-            "judged": len(getattr(cohort, options.on)),
-            "radii_mm": list(RADII_MM),
-        },
-        "seeds": options.seeds,
-        "runs": runs,
-        "made_with": made_with(),
-        "date": date.today().isoformat(),
+    settings = {
+        "arms": {arm: ARMS[arm] for arm in options.arms},
+        "windows": options.windows,
+        "templates": [case.name for case in templates],
+        "judged": len(getattr(cohort, options.on)),
+        "radii_mm": list(RADII_MM),
     }
-    print(save_result(result, options.results, options.name))
+    print(
+        save_result(result_of("landmark study", recipe, cohort, runs, options, settings), options.results, options.name)
+    )
 
 
 def recipe_of(flip_axes: list[int] | None, seed: int, options):
@@ -104,9 +83,7 @@ def trained(arm: str, seed: int, cohort, options):
     recipe = recipe_of(ARMS[arm], seed, options)
     task = recipe.make_task(seed)
     if ARMS[arm] is not None:
-        folder = run_folder(options.runs / "landmarks" / arm.replace(" ", "-"), recipe, seed)
-        for _ in progress_bar(pretrain(task, cohort, recipe.pretraining, folder=folder)):
-            pass
+        train(task, cohort, recipe, options.runs / "landmarks" / arm.replace(" ", "-"), seed)
     else:
         settle(task, [on_grid(case, recipe.pretraining.spacing_mm) for case in cohort.unlabelled[:4]])
     return task.eval()

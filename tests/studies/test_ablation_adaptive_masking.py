@@ -1,12 +1,7 @@
 """The ablation on brains of seconds: every arm trains with its own parts and is judged under the same masks."""
 
-import importlib.util
 import json
-from pathlib import Path
 
-import pytest
-
-SCRIPT = Path(__file__).parents[2] / "studies" / "ablation_adaptive_masking.py"
 TINY = (
     *("cohort.train=4", "cohort.test=9", "cohort.shape=[16, 20, 16]", "cohort.spacing_mm=8.8"),
     *("encoder.volume_size=[16, 20, 16]", "encoder.hidden_size=24", "encoder.layers=1", "encoder.heads=2"),
@@ -14,21 +9,8 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("ablation_adaptive_masking", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def words(folder, *arms):
-    sets = [word for change in TINY for word in ("--set", change)]
-    return ["--seeds", "0", "1", "--arms", *arms, *sets, "--runs", str(folder / "runs"), "--results", str(folder)]
-
-
-def test_two_arms_two_seeds(study, tmp_path, capsys):
-    study.main(words(tmp_path, "random mask", "+ CCL"))
+def test_two_arms_two_seeds(study, tmp_path, words, capsys):
+    study.main(words(tmp_path, "--seeds", "0", "1", "--arms", "random mask", "+ CCL"))
     result = json.loads((tmp_path / "ablation_adaptive_masking.json").read_text())
     assert [(run["arm"], run["seed"]) for run in result["runs"]] == [
         *(("random mask", 0), ("+ CCL", 0), ("random mask", 1), ("+ CCL", 1))
@@ -40,7 +22,8 @@ def test_two_arms_two_seeds(study, tmp_path, capsys):
     kept = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("encoder.safetensors")}
     assert kept == {f"runs/{name}.demo/brain/seed{s}" for name in ("simmim", "adaptive_masking") for s in (0, 1)}
     capsys.readouterr()
-    study.main(words(tmp_path, "random mask", "+ CCL"))  # again: everything is loaded, nothing trained
+    # again: everything is loaded, nothing trained
+    study.main(words(tmp_path, "--seeds", "0", "1", "--arms", "random mask", "+ CCL"))
     assert "step 3/3" not in capsys.readouterr().out
     again = json.loads((tmp_path / "ablation_adaptive_masking.json").read_text())
     assert again["runs"] == result["runs"]

@@ -1,8 +1,6 @@
 """The ablation on phantoms of seconds: every arm trains with its own parts and pairs, and all are judged alike."""
 
-import importlib.util
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +8,6 @@ import torch
 
 from medssl_nb.networks import AnatomicalEmbeddingNet
 
-SCRIPT = Path(__file__).parents[2] / "studies" / "ablation_alice.py"
 TINY = (
     *("cohort.train=5", "cohort.validation=1", "cohort.test=2", "cohort.shape=[24, 24, 24]", "cohort.spacing_mm=13.0"),
     *("encoder.widths=[4, 4, 8, 8]", "task.hidden_dim=8", "task.out_dim=8", "task.casa_hidden_dim=8", "task.margin=2"),
@@ -20,20 +17,7 @@ TINY = (
 ARMS = ("untrained", "reconstruction", "+ global, random crops", "+ global, mined crops", "as the figure")
 
 
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("ablation_alice", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def words(folder, *arms):
-    sets = [word for change in TINY for word in ("--set", change)]
-    return ["--seeds", "0", "--arms", *arms, *sets, "--runs", str(folder / "runs"), "--results", str(folder)]
-
-
-def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, monkeypatch, capsys):
+def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, words, monkeypatch, capsys):
     monkeypatch.setenv("MEDSSL_CACHE", str(tmp_path / "cache"))
     asked = []
 
@@ -43,7 +27,7 @@ def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, mo
         return SimpleNamespace(encoder=AnatomicalEmbeddingNet(3, 1, (8, 8, 8, 8), 4))
 
     monkeypatch.setattr(study, "trained", small_sam)
-    study.main(words(tmp_path, *ARMS))
+    study.main(words(tmp_path, "--seeds", "0", "--arms", *ARMS))
     result = json.loads((tmp_path / "ablation_alice.json").read_text())
     assert [run["arm"] for run in result["runs"]] == list(ARMS)
     assert asked == [("anatomical_embedding.demo", [24, 24, 24], 0)] * 2  # by the two arms that mine
@@ -62,7 +46,8 @@ def test_arms_differ_in_their_words_and_have_the_same_judges(study, tmp_path, mo
         assert all(0 <= run[name] <= 1 for name in ("probe_1", "probe_4", "finetuned_1", "finetuned_step_2"))
     assert len({run["landmarks_mm"] for run in result["runs"]}) == len(ARMS)
     capsys.readouterr()
-    study.main(words(tmp_path, "+ global, mined crops"))  # again: everything is loaded, nothing trained
+    # again: everything is loaded, nothing trained
+    study.main(words(tmp_path, "--seeds", "0", "--arms", "+ global, mined crops"))
     assert "step 3/3" not in capsys.readouterr().out
 
 

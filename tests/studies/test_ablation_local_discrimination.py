@@ -1,12 +1,7 @@
 """The ablation on phantoms of seconds: every arm trains with its own parts, and all are judged alike."""
 
-import importlib.util
 import json
-from pathlib import Path
 
-import pytest
-
-SCRIPT = Path(__file__).parents[2] / "studies" / "ablation_local_discrimination.py"
 TINY = (
     *("cohort.train=5", "cohort.test=2", "cohort.shape=[20, 20, 20]", "cohort.spacing_mm=14.0"),
     *("encoder.channels=[4, 8]", "task.num_clusters=4", "task.embedding_dim=4", "task.grid=2"),
@@ -14,22 +9,9 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("ablation_local_discrimination", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def words(folder, *arms):
-    sets = [word for change in TINY for word in ("--set", change)]
-    return ["--seeds", "0", "--arms", *arms, *sets, "--runs", str(folder / "runs"), "--results", str(folder)]
-
-
-def test_arms_differ_in_their_parts_and_have_the_same_judges(study, tmp_path, capsys):
+def test_arms_differ_in_their_parts_and_have_the_same_judges(study, tmp_path, words, capsys):
     arms = ("untrained", "patch", "+ region", "+ entropy")
-    study.main(words(tmp_path, *arms))
+    study.main(words(tmp_path, "--seeds", "0", "--arms", *arms))
     result = json.loads((tmp_path / "ablation_local_discrimination.json").read_text())
     assert [run["arm"] for run in result["runs"]] == list(arms)
     assert result["settings"]["arms"] == {
@@ -55,7 +37,7 @@ def test_arms_differ_in_their_parts_and_have_the_same_judges(study, tmp_path, ca
     }
     assert (tmp_path / "runs" / "local_discrimination.demo" / "phantom" / "seed0" / "encoder.safetensors").exists()
     capsys.readouterr()
-    study.main(words(tmp_path, *arms))  # again: everything is loaded, nothing trained
+    study.main(words(tmp_path, "--seeds", "0", "--arms", *arms))  # again: everything is loaded, nothing trained
     assert "step 3/3" not in capsys.readouterr().out
     again = json.loads((tmp_path / "ablation_local_discrimination.json").read_text())
     assert again["runs"] == result["runs"]

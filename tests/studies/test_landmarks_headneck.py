@@ -1,37 +1,21 @@
 """The landmark study on phantoms of seconds: arms differ in their flips, all are judged alike."""
 
-import importlib.util
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "studies" / "landmarks_headneck.py"
 TINY = (
     *("cohort.train=2", "cohort.validation=0", "cohort.test=2", "cohort.shape=[18, 18, 18]", "cohort.spacing_mm=16.0"),
     *("encoder.channels=[4, 8]", "task.embedding_dim=4", "task.grid=4", "pretraining.spacing_mm=[16.0, 16.0, 16.0]"),
     *("pretraining.steps=2", "pretraining.batch_size=2", "pretraining.crop=[16, 16, 16]"),
 )
+SMALL = ("--cohort", "phantom", "--seeds", "0", "--windows", "1", "3", "--templates", "1")
 
 
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("landmarks_headneck", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def words(folder, *more):
-    sets = [word for change in TINY for word in ("--set", change)]
-    small = ("--cohort", "phantom", "--seeds", "0", "--windows", "1", "3", "--templates", "1")
-    return [*small, *sets, "--runs", str(folder / "runs"), "--results", str(folder), *more]
-
-
-def test_arms_differ_in_their_flips_and_have_the_same_judges(study, tmp_path, capsys):
-    study.main(words(tmp_path))
+def test_arms_differ_in_their_flips_and_have_the_same_judges(study, tmp_path, words, capsys):
+    study.main(words(tmp_path, *SMALL))
     result = json.loads((tmp_path / "landmarks_headneck.json").read_text())
     assert [run["arm"] for run in result["runs"][:2]] == ["copying", "grey values"]
     trained = [(run["arm"], run["window"]) for run in result["runs"][2:]]
@@ -42,7 +26,7 @@ def test_arms_differ_in_their_flips_and_have_the_same_judges(study, tmp_path, ca
         assert 0 <= run["within_15"] <= run["within_25"] <= 1 and 0 <= run["swapped"] <= 1
         assert "right kidney upper pole" in run["by_landmark_mm"]
     capsys.readouterr()
-    study.main(words(tmp_path))  # again: everything is loaded, nothing trained
+    study.main(words(tmp_path, *SMALL))  # again: everything is loaded, nothing trained
     assert "step 2/2" not in capsys.readouterr().out
     assert json.loads((tmp_path / "landmarks_headneck.json").read_text())["runs"] == result["runs"]
 

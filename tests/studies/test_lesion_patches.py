@@ -1,7 +1,6 @@
 """The study of lesion clusters: its scores on a made-up case, and that it writes what its readers need."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +9,6 @@ from monai.data import MetaTensor
 from medssl_nb.evaluation.results import load_results
 
 EIGHT = [10.0, 9, 9, 9, 9, 0, 0, 1]  # intensities of eight patches
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "studies")
-    import lesion_patches
-
-    return lesion_patches
 
 
 def test_scores_of_a_made_up_case(study):

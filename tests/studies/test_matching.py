@@ -1,17 +1,13 @@
 """The study of matching: maps can be looked at alone, errors are true distances, the three cohorts get their radii."""
 
-import importlib.util
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 
 from medssl_nb.methods.alice import AnatomicalEmbedding, similarity_map
 
-SCRIPT = Path(__file__).parents[2] / "studies" / "matching.py"
 TINY = (
     *("cohort.train=3", "cohort.validation=1", "cohort.test=2", "cohort.shape=[24, 24, 24]", "cohort.spacing_mm=13.0"),
     *("encoder.widths=[8, 8, 8, 8]", "encoder.embedding_dim=4", "task.view_size=[18, 18, 18]", "task.spacing_mm=13.0"),
@@ -20,18 +16,8 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("matching", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_small_run_writes_every_arm(study, tmp_path):
-    sets = [word for change in TINY for word in ("--set", change)]
-    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
-    study.main(["--cohorts", "phantom", "--seeds", "1", *sets, *folders])
+def test_a_small_run_writes_every_arm(study, tmp_path, words):
+    study.main(words(tmp_path, "--cohorts", "phantom", "--seeds", "1"))
     result = json.loads((tmp_path / "matching_phantom.json").read_text())
     arms = [f"{state}, {way}" for state in ("untrained", "trained") for way in study.WAYS]
     assert [run["arm"] for run in result["runs"]] == [*arms[:3], "copying", "grey values", *arms[3:]]

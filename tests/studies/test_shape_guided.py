@@ -1,24 +1,10 @@
 """The study of shapes in a few steps: same images for all arms, the prior alone makes the difference, all is stored."""
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-
-SCRIPT = Path(__file__).parents[2] / "studies" / "shape_guided.py"
-
-
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("shape_guided", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["shape_guided"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
