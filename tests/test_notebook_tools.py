@@ -168,3 +168,110 @@ def test_work_of_students_is_not_overwritten(course):
     with pytest.raises(SystemExit, match="has files already, perhaps with answers"):
         student_copies.write_copies(paths, course, course / "build")
     assert answered.read_text() == "my answer"
+
+
+def test_a_selection_loses_links_to_lessons_that_are_not_in_it(course):
+    start = course / "notebooks" / "00_start.ipynb"
+    student_copies.write_copies([start], course, course / "build")
+    text = read(course / "build" / "notebooks" / "00_start.ipynb").cells[0].source
+    assert text == "# A\nnext ![a map](../docs/map.png) [site](https://x.org)"
+    assert not (course / "build" / "notebooks" / "10_part").exists()
+
+
+def test_what_cells_read_comes_along(course):
+    (course / "results").mkdir()
+    for name in ("a.json", "b.json", "notes.txt"):
+        (course / "results" / name).write_text("{}")
+    path = write(course / "notebooks" / "20.ipynb", new_markdown_cell("# C"), new_code_cell('load("../results", 1)'))
+    student_copies.write_copies([path], course, course / "build")
+    assert sorted(p.name for p in (course / "build" / "results").iterdir()) == ["a.json", "b.json"]
+
+
+QUIZ = new_markdown_cell(
+    "## Check your understanding\n1. Why?\n\n<details><summary>Answers</summary>\n\n1. So.\n</details>\n\n"
+    "## Exercises\n### Exercise 1: all (5 min, ●○○)\nWrite `f()`.\n<details><summary>Hint</summary>\nIt is 42."
+    "\n</details>"
+)
+
+
+@pytest.fixture
+def lesson():
+    """Shown results before and in the exercise, an answered question, an exercise for words."""
+
+    def code(source, *tags, **about):
+        output = new_output("stream", name="stdout", text="42\n")
+        return new_code_cell(source, execution_count=1, outputs=[output], metadata={"tags": list(tags)}, **about)
+
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# A\n<details><summary>Answers</summary>\n\n1. Kept.\n</details>"),
+            code("shown = 42"),
+            QUIZ.copy(),
+            code("def f():\n    ...", "exercise"),
+            code("def f():\n    return 42\n\ndef g(x):\n    if x:\n        return 1", "solution"),
+            code("exercises.check_f(f)", id="check"),
+            new_markdown_cell("### Exercise 2: think (20 min, ●●●, no check)\nThink.", id="open"),
+        ]
+    )
+
+
+def test_outputs_stay_on_request_but_not_those_of_exercises(lesson):
+    copy = student_copies.student_copy(lesson, with_outputs=True)
+    assert [(cell.source[:5], len(cell.outputs)) for cell in copy.cells if cell.cell_type == "code"] == [
+        *[("shown", 1), ("def f", 0), ("exerc", 0)]
+    ]
+
+
+def test_answers_to_the_questions_can_be_left_out(lesson):
+    before = nbformat.writes(lesson)
+    copy = student_copies.student_copy(lesson, without_answers=True)
+    assert "1. Why?" in copy.cells[2].source
+    assert "It is 42." in copy.cells[2].source
+    assert "So." not in copy.cells[2].source
+    assert "Kept." in copy.cells[0].source  # of the questions that come before a lesson
+    assert nbformat.writes(lesson) == before
+
+
+def test_solutions_are_marked_for_nbgrader():
+    two = "def f():\n    # why\n    return 42\n\ndef g(x):\n    if x:\n        return 1"
+    assert student_copies.mark_solution(two) == (
+        "def f():\n    ### BEGIN SOLUTION\n    # why\n    return 42\n    ### END SOLUTION\n\n"
+        "def g(x):\n    ### BEGIN SOLUTION\n    if x:\n        return 1\n    ### END SOLUTION"
+    )
+    for whole in ("def f(): return 42", "x = 1\ndef f():\n    return x"):
+        assert student_copies.mark_solution(whole) == f"### BEGIN SOLUTION\n{whole}\n### END SOLUTION"
+
+
+def test_nbgrader_gets_answers_checks_and_points(lesson):
+    copy = student_copies.nbgrader_source(lesson)
+    nbformat.validate(copy)
+    told = [cell.metadata["nbgrader"] for cell in copy.cells if "nbgrader" in cell.metadata]
+    common = {"schema_version": 3, "task": False}
+    assert told == [
+        common | dict(cell_type="code", grade_id="exercise-1", grade=False, solution=True, locked=False),
+        common | dict(cell_type="code", grade_id="check-1", grade=True, solution=False, locked=True, points=5),
+        common | dict(cell_type="markdown", grade_id="words-2", grade=True, solution=True, locked=False, points=20),
+    ]
+    assert copy.cells[3].source.startswith("def f():\n    ### BEGIN SOLUTION\n    return 42")
+    assert copy.cells[-1].source == "Your answer"
+    assert "nbgrader" not in str([cell.metadata for cell in lesson.cells])
+
+
+def test_nbgrader_finds_an_assignment_for_each_part_with_its_files(course):
+    inner = course / "notebooks" / "10_part" / "11_next.ipynb"
+    write(inner, new_markdown_cell("# B\n[back](../00_start.ipynb) ![m](../../docs/map.png)"))
+    student_copies.write_nbgrader([inner, course / "notebooks" / "00_start.ipynb"], course, course / "build")
+    source = course / "build" / "source"
+    assert read(source / "10_part" / "11_next.ipynb").cells[0].source == "# B\nback ![m](files/docs/map.png)"
+    assert (source / "10_part" / "files" / "docs" / "map.png").read_bytes() == b"png"
+    assert (source / "00_start" / "00_start.ipynb").is_file()
+
+
+def test_the_command_copies_what_it_is_told(tmp_path, capsys):
+    start = student_copies.PROJECT / "notebooks" / "00_start_here.ipynb"
+    assert student_copies.main([str(start), "--to", str(tmp_path / "copies")]) == 0
+    assert [p.name for p in (tmp_path / "copies" / "notebooks").rglob("*.ipynb")] == ["00_start_here.ipynb"]
+    assert "1 notebooks without solutions" in capsys.readouterr().out
+    stranger = write(tmp_path / "x.ipynb")
+    with pytest.raises(SystemExit, match="lies outside"):
+        student_copies.main([str(stranger)])
