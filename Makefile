@@ -12,7 +12,7 @@ JOBS ?= 2
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint doctor notebooks students clean
+.PHONY: help setup lab test lint doctor notebooks students grade course site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,8 +36,17 @@ doctor: setup ## say what is missing on this machine and how to mend it
 notebooks: setup ## run all notebooks and store their outputs
 	@$(VENV_PYTHON) tools/refresh_notebooks.py $(ARGS)
 
-students: setup ## write copies of the notebooks without solutions to build/students
+students: setup ## write copies of the notebooks without solutions to build/students; ARGS="--help" lists choices
 	@$(VENV_PYTHON) tools/student_copies.py $(ARGS)
+
+grade: setup ## run handed-in notebooks and say who passed which check; ARGS names their folder
+	@$(VENV_PYTHON) tools/grade.py $(ARGS)
+
+course: setup ## bring the pages in docs/course up to date with the lessons
+	@$(VENV_PYTHON) tools/course_pages.py
+
+site: setup ## make a web book of all lessons in build/site, offline
+	@$(VENV_PYTHON) tools/build_site.py $(ARGS)
 
 clean: ## remove what can be made again, except .venv
 	@rm -rf build dist .cache .pytest_cache .ruff_cache .coverage
