@@ -68,11 +68,11 @@ def gains_table(results: Sequence[Mapping], labelled: int = 1) -> Table:
             if found:
                 row.append(_gain(runs, row[0], twin, _landmark, "{:.1f}", "{:+.1f}"))
     cases = "case" if labelled == 1 else "cases"
-    seeds = sorted({run["seed"] for result in results for run in result["runs"]})
+    seeds = ", ".join(f"{len({run['seed'] for run in one['runs']})} ({one['cohort']['name']})" for one in results)
     caption = (
         f"Dice: test mean of a linear probe on frozen features with {labelled} labelled {cases}, over "
-        f"{results[0]['settings']['draws']} draws and {len(seeds)} seeds; mm: mean landmark error. In brackets the "
-        "change against the same network untrained."
+        f"{results[0]['settings']['draws']} draws; mm: mean landmark error. In brackets the change against the same "
+        f"network untrained. Seeds of pre-training: {seeds}."
     )
     return Table("All methods under one protocol", tuple(header), tuple(map(tuple, rows)), caption)
 

@@ -65,7 +65,8 @@ def test_gains_are_against_the_same_network_untrained():
     table = gains_table([result(), without], labelled=4)
     assert table.header == ("method", "phantom: Dice", "phantom: mm", "hippocampus: Dice")
     assert table.rows == (("alice", "0.500 (+0.300)", "25.0 (-20.0)", "0.800"),)  # no untrained twin there
-    assert "4 labelled cases, over 2 draws and 2 seeds" in table.caption
+    assert "4 labelled cases, over 2 draws;" in table.caption
+    assert table.caption.endswith("Seeds of pre-training: 2 (phantom), 1 (hippocampus).")
 
 
 def test_what_cannot_be_a_table_is_refused():
