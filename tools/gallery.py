@@ -16,6 +16,8 @@ from typing import NamedTuple
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = PROJECT / "docs" / "gallery"
 WIDTH, MILLISECONDS, COLOURS = 760, 1100, 96  # of a frame
+TALLEST = 0.85  # of the width; what lies below is cut off
+LESSON_SECONDS = 900  # on a machine that may be busy
 FIND = """([name, number]) => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
     const cells = notebook.widgets.map((cell, at) => [cell.model.sharedModel.getSource(), at]);
@@ -113,7 +115,6 @@ def browser_tests():
     spec = importlib.util.spec_from_file_location("browser_tests", PROJECT / "tests" / "browser" / "conftest.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.RUN_SECONDS = 900  # a lesson, on a machine that may be busy
     return module
 
 
@@ -125,7 +126,8 @@ def opened(path: Path, lab, browser, harness):
     results = lab.notebooks / "results"
     if not results.exists():
         results.symlink_to(PROJECT / "results")
-    page = browser.new_page(viewport={"width": 1100, "height": 1600})
+    page = browser.new_page(viewport={"width": 1360, "height": 1600})
+    page.set_default_timeout(LESSON_SECONDS * 1000)
     page.goto(f"{lab.address}/lab/tree/{target.relative_to(lab.notebooks)}?reset&token={lab.token}")
     notebook = harness.Notebook(page)
     notebook.wait_for_kernel()
@@ -136,7 +138,9 @@ def opened(path: Path, lab, browser, harness):
 def frames_of(shot: Shot, open_notebook: Callable) -> Iterator[bytes]:
     """PNGs of the widget: as it appears, then after each step."""
     notebook = open_notebook(PROJECT / "notebooks" / shot.lesson)
-    notebook.run_all()
+    notebook.page.set_default_timeout(LESSON_SECONDS * 1000)
+    notebook.command("notebook:run-all-cells")  # cells that are broken on purpose may raise
+    notebook.wait_for_kernel()
     at = notebook.page.evaluate(FIND, [shot.widget, shot.number])
     notebook.page.evaluate(MARK, at)
     area = notebook.page.locator("#shown .jp-OutputArea-output .jupyter-widgets").first
@@ -154,7 +158,7 @@ def save(frames: list[bytes], file: Path) -> None:
     from PIL import Image
 
     pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
-    high = max(picture.height * WIDTH // picture.width for picture in pictures)
+    high = min(int(TALLEST * WIDTH), max(picture.height * WIDTH // picture.width for picture in pictures))
     sheets = []
     for picture in pictures:
         small = picture.resize((WIDTH, picture.height * WIDTH // picture.width), Image.Resampling.LANCZOS)
