@@ -1,13 +1,15 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from medssl_nb.__main__ import main
 from medssl_nb.commands import report
-from medssl_nb.commands.report import write_report
+from medssl_nb.commands.report import BEGIN, END, short_table, write_report
 from medssl_nb.evaluation.results import save_result
 
+PROJECT = Path(__file__).parents[2]
 MADE = {"medssl_nb": "0.1.0", "commit": "0123456789abcdef", "python": "3.11.7", "torch": "2.13.0", "monai": "1.6.1"}
 
 
@@ -205,3 +207,44 @@ def test_words(words, monkeypatch, tmp_path, capsys):
     assert run(*words) == 0
     assert (folder / "README.md").exists()
     assert capsys.readouterr().out.startswith("# Results\n")
+
+
+# ---------------------------------------------------------------- the short table of a README
+def side_by_side(folder, dice: float) -> None:
+    probe = [{"labelled": 1, "draw": 0, "mean_dice": dice}]
+    runs = [{"arm": "mae", "untrained": None, "seed": 0, "probe": probe}]
+    runs += [{**runs[0], "arm": "alice", "untrained": "mae"}]
+    for run in runs:
+        run |= {"clusters": {"share": 0.5}, "meters": {"effective_rank": 2.0}}
+    save(
+        folder,
+        "side by side",
+        runs,
+        settings={"labelled": [1], "finetuned": [], "draws": 1, "clusters": 12, "tasks": {}},
+    )
+
+
+def test_the_short_table_goes_between_the_markers(tmp_path):
+    side_by_side(tmp_path, 0.5)
+    page = tmp_path / "page.md"
+    page.write_text(f"# Mine\n\n{BEGIN}\nold\n{END}\nafter\n")
+    assert run(tmp_path, "--into", page) == 0
+    assert page.read_text() == f"# Mine\n\n{BEGIN}\n\n{short_table(tmp_path)}\n\n{END}\nafter\n"
+    assert "| alice  | 0.500 (+0.000) |" in page.read_text()
+    report = (tmp_path / "README.md").read_text()
+    assert "## All methods under one protocol" in report and "### Cohort phantom" in report
+    assert "| mae   | 0.500" in report and "tasks" not in report
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path, capsys):
+    side_by_side(tmp_path, 0.5)
+    page = tmp_path / "page.md"
+    page.write_text(f"# Mine\n{BEGIN}\n")
+    assert run(tmp_path, "--into", page) == 1
+    assert page.read_text() == f"# Mine\n{BEGIN}\n" and "has no lines" in capsys.readouterr().err
+
+
+def test_the_projects_readme_shows_what_was_measured():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    shown = text.partition(BEGIN)[2].partition(END)[0].strip()
+    assert shown == short_table(PROJECT / "results"), "python -m medssl_nb report --into README.md"
