@@ -5,7 +5,6 @@ import textwrap
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape, unescape
-from pathlib import Path
 
 import anywidget
 import ipywidgets
@@ -24,6 +23,7 @@ from medssl_nb.viz.alignment import (
     yield_curve,
 )
 from medssl_nb.widgets.picture import WithPicture
+from medssl_nb.widgets.scripts import script
 from medssl_nb.widgets.setting import Setting
 
 MINED, RANDOM = "mined", "random"
@@ -36,7 +36,7 @@ _LINE = 110  # letters above the picture
 class TilePage(anywidget.AnyWidget):
     """HTML that Python writes; its script keeps JupyterLab from taking the arrow keys of the controls beside it."""
 
-    _esm = Path(__file__).with_name("tile_page.js")
+    _esm = script("keep_arrows.js", "tile_page.js")
 
     value = traitlets.Unicode("").tag(sync=True)
 
