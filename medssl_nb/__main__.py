@@ -8,9 +8,12 @@ from importlib import import_module
 COMMANDS = {
     "lab": "open JupyterLab at the first lesson",
     "doctor": "check this machine and say how to mend what is missing",
+    "check": "look at a folder of your own scans, say what is wrong with it and what to run next",
     "recipes": "list what can be run, or print one recipe",
     "pretrain": "pre-train an encoder, or go on where a run stopped",
     "transfer": "fine-tune on a few labels, with and without pre-training, and test once",
+    "finetune": "train a segmentation network on labelled scans and keep it",
+    "predict": "segment new scans with a network that finetune kept",
     "evaluate": "probe frozen features and find landmarks with them",
     "report": "make tables and pictures from the results",
 }
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return options.run(options)
-    except (ValueError, FileNotFoundError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
 

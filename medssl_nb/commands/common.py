@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from medssl_nb.data.folders import folder_name
 from medssl_nb.recipes import Recipe, load_recipe
 
 
@@ -33,7 +34,7 @@ def recipe_of(options: argparse.Namespace, name: str) -> Recipe:
 
 def run_folder(runs: Path, recipe: Recipe, seed: int) -> Path:
     """Where pre-training of `recipe` with `seed` is kept: RUNS/NAME.PROFILE/COHORT/seedN."""
-    return runs / recipe.title / Path(recipe.cohort["name"]).name / f"seed{seed}"
+    return runs / recipe.title / folder_name(recipe.cohort["name"]) / f"seed{seed}"
 
 
 def torch_device(accelerator: str) -> str:

@@ -1,5 +1,6 @@
 """Volumes in and out, cohorts and their splits, generated patients, downloads."""
 
+from medssl_nb.data.checking import FolderReport, check_folder
 from medssl_nb.data.cohorts import Case, Cohort, load_cohort
 from medssl_nb.data.geometry import (
     crop,
@@ -14,10 +15,13 @@ from medssl_nb.data.geometry import (
 )
 from medssl_nb.data.intensity import normalise
 from medssl_nb.data.volumes import read_label_map, read_volume, write_volume
+from medssl_nb.data.working_grid import to_working_grid
 
 __all__ = [
     "Case",
     "Cohort",
+    "FolderReport",
+    "check_folder",
     "crop",
     "load_cohort",
     "mm_to_voxel",
@@ -30,6 +34,7 @@ __all__ = [
     "read_volume",
     "resample",
     "spacing_mm",
+    "to_working_grid",
     "voxel_to_mm",
     "write_volume",
 ]

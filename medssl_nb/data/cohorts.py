@@ -1,7 +1,7 @@
 """Cohorts: named sets of cases with a fixed split, one interface for generated, public and the reader's own scans."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -169,15 +169,17 @@ class Cohort:
 
 
 def load_cohort(name: str | os.PathLike, **options) -> Cohort:
-    """Open a cohort by name, or a folder of your own in Decathlon layout.
+    """Open a cohort by name, or a folder of your own.
 
     - "phantom", "brain": generated, no download. Options: see `medssl_nb.data.generated.generated_cohort`.
     - "hippocampus", "headneck_ct", "torso", "ms_lesions": real; looked for in the folders of `MEDSSL_DATA`, then in
       the cache.
     - any other data set of `data_scripts/README.md` that is arranged as a cohort, by its folder's name
       ("msd_brain_tumour"): looked for in the same places.
-    - a path: `imagesTr/`, `labelsTr/`, `imagesTs/` and, if there are, `dataset.json` and `splits.json`. Options: see
-      `medssl_nb.data.folders.folder_cohort`.
+    - a path: a folder of NIfTI files in one of three layouts. Options: see `medssl_nb.data.folders.folder_cohort`.
+
+    Real scans take two more options: `skip`, names of cases to leave out, and `spacing_mm`, one number or three, the
+    working grid onto which every case is brought when it is read (`medssl_nb.data.to_working_grid`).
 
     Raises:
         FileNotFoundError: a real data set or a folder that is not there; the message names the command that fetches it.
@@ -187,24 +189,45 @@ def load_cohort(name: str | os.PathLike, **options) -> Cohort:
         from medssl_nb.data.generated import generated_cohort
 
         return generated_cohort(str(name), **options)
+    spacing = options.pop("spacing_mm", None)
+    cohort = _stored_cohort(name, **options)
+    if spacing is None:
+        return cohort
+    from medssl_nb.data.working_grid import on_working_grid
+
+    return on_working_grid(cohort, spacing)
+
+
+def _stored_cohort(name: str | os.PathLike, *, skip: Collection[str] = (), **options) -> Cohort:
+    """A cohort of files, as they are stored."""
+    from medssl_nb.data.folders import folder_cohort
+
     if name in REAL:
         from medssl_nb.data import real
 
         folder = find_dataset(str(name))
         if folder is None:
             raise FileNotFoundError(_how_to_get(str(name)))
-        return getattr(real, str(name))(folder, **options)
+        return _leave_out(getattr(real, str(name))(folder, **options), skip)
     if folder := _fetched(str(name)):
-        from medssl_nb.data.folders import folder_cohort
-
-        return folder_cohort(folder, name=str(name), **options)
-    if Path(name).is_dir():
-        from medssl_nb.data.folders import folder_cohort
-
-        return folder_cohort(Path(name), **options)
+        return folder_cohort(folder, name=str(name), skip=skip, **options)
+    own = Path(name).expanduser()
+    if own.is_dir():
+        return folder_cohort(own, skip=skip, **options)
     if os.sep in str(name) or str(name).startswith((".", "~")):
-        raise FileNotFoundError(f"{name} is not a folder; a cohort of your own is a folder with imagesTr/ in it.")
+        raise FileNotFoundError(f"{name} is not a folder; a cohort of your own is a folder of .nii.gz files.")
     raise ValueError(f"no cohort {str(name)!r}: choose {', '.join((*GENERATED, *REAL))}, or give a folder.")
+
+
+def _leave_out(cohort: Cohort, skip: Collection[str]) -> Cohort:
+    """The cohort without some of its cases."""
+    from medssl_nb.data.folders import without
+
+    if strangers := sorted(set(skip) - set(cohort.cases)):
+        raise ValueError(f"skip names {strangers[0]!r}, which {cohort.name} does not hold.")
+    cases = {name: case for name, case in cohort.cases.items() if name not in skip}
+    extra = tuple(name for name in cohort.extra if name not in skip)
+    return replace(cohort, cases=cases, split=without(cohort.split, skip), extra=extra)
 
 
 def _fetched(name: str) -> Path | None:

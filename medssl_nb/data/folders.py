@@ -1,9 +1,11 @@
-"""A folder in the layout of the Medical Segmentation Decathlon as a cohort: `imagesTr/`, `labelsTr/`, `imagesTs/`."""
+"""A folder of NIfTI files as a cohort: `imagesTr/` and `labelsTr/` (Decathlon), `images/` and `labels/`, or flat."""
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,15 @@ from medssl_nb.data.cohorts import Case, Cohort
 from medssl_nb.data.intensity import modality_family
 from medssl_nb.data.splits import Split, check_split, draw_few_shot, draw_split, read_split
 from medssl_nb.data.volumes import read_grid, read_label_map, read_volume
+
+
+class Layout(NamedTuple):
+    """How a folder is laid out: a word for it, and the folders of its parts (which need not exist)."""
+
+    kind: str
+    images: Path
+    labels: Path
+    unlabelled: Path
 
 
 @dataclass(frozen=True)
@@ -50,18 +61,23 @@ def folder_cohort(
     *,
     name: str | None = None,
     modality: str | None = None,
+    label_names: Mapping[int | str, str] | None = None,
+    skip: Collection[str] = (),
     split: Split | None = None,
     subject_of: Callable[[str], str] = str,
     landmarks_mm: Mapping[str, Mapping[str, tuple[float, float, float]]] | None = None,
     about: str = "",
 ) -> Cohort:
-    """Cohort of a folder in Decathlon layout.
+    """Cohort of a folder of NIfTI files.
 
     Args:
-        folder: holds `imagesTr/*.nii.gz` and, where labelled, `labelsTr/` with files of the same names; `imagesTs/` may
-            hold further images without labels; `targetsTr/` a second mask; `dataset.json` modality and label names.
+        folder: in one of three layouts. `imagesTr/*.nii.gz` and, where labelled, `labelsTr/` with files of the same
+            names, `imagesTs/` for further images without labels (Decathlon); `images/` and `labels/`; or images alone,
+            without labels. `targetsTr/` may hold a second mask, `dataset.json` modality and label names.
         name: default the folder's name.
         modality: "CT", "MR" or "PET"; needed where `dataset.json` does not say.
+        label_names: number -> organ; default those of `dataset.json`.
+        skip: names of cases to leave out, such as those that `check_folder` found unfit.
         split: default `splits.json` in the folder, else 70 : 10 : 20 by subject (`draw_split`).
         subject_of: case name -> subject name, where one person has several scans.
         landmarks_mm: case name -> landmark name -> RAS mm.
@@ -70,30 +86,33 @@ def folder_cohort(
         ValueError: no images, a label without its image, unknown modality, a split that does not fit.
     """
     folder = Path(folder)
-    description = _description(folder)
-    images, labels = _nifti_files(folder / "imagesTr"), _nifti_files(folder / "labelsTr")
-    images = _paired(images, labels, folder)
-    unlabelled = _nifti_files(folder / "imagesTs")
+    layout, description = layout_of(folder), read_description(folder)
+    _check_skip(skip, layout)
+    parts = {part: _one_file_each(getattr(layout, part), skip) for part in ("images", "labels", "unlabelled")}
+    images, labels, unlabelled = _paired(parts["images"], parts["labels"], folder), parts["labels"], parts["unlabelled"]
     if both := sorted(set(images) & set(unlabelled)):
         raise ValueError(f"{folder}: {both[0]} is in imagesTr and in imagesTs; keep it in one of them.")
     if not images and not unlabelled:
         raise ValueError(
             f"{folder} holds no images: put .nii.gz files into {folder / 'imagesTr'} (labels into labelsTr)."
+            + (f" {len(skip)} case(s) were skipped." if skip else "")
         )
     orphans = sorted(set(labels) - set(images))
     if orphans:
-        raise ValueError(f"{folder}: label {labels[orphans[0]].name} has no image of that name in imagesTr.")
-    family = _modality(description, modality, folder)
-    label_names = _label_names(description)
+        raise ValueError(
+            f"{folder}: label {labels[orphans[0]].name} has no image of that name in {layout.images.name}."
+        )
+    family = modality_of(description, modality, folder)
+    names = label_names_of(description) if label_names is None else {int(n): str(o) for n, o in label_names.items()}
     labelled = {stem: subject_of(stem) for stem in images if stem in labels}
     if split is None:
         file = folder / "splits.json"
-        split = read_split(file) if file.exists() else draw_split(labelled)
+        split = without(read_split(file), skip) if file.exists() else draw_split(labelled)
     if not split.few_shot:
         split = replace(split, few_shot=draw_few_shot(split.train, {case: subject_of(case) for case in split.train}))
     check_split(split, subject_of, labelled, str(folder))
 
-    targets = _nifti_files(folder / "targetsTr")
+    targets = _one_file_each(folder / "targetsTr", skip)
     cases = {}
     for stem, path in sorted({**images, **unlabelled}.items()):
         volumes: dict[str, Callable] = {"image": ImageFile(path)}
@@ -102,42 +121,90 @@ def folder_cohort(
         if stem in targets:
             volumes["target"] = LabelFile(targets[stem], path)
         landmarks = (landmarks_mm or {}).get(stem, {})
-        cases[stem] = Case(stem, subject_of(stem), family, volumes, label_names, landmarks_mm=landmarks)
+        cases[stem] = Case(stem, subject_of(stem), family, volumes, names, landmarks_mm=landmarks)
     kept_back = {subject_of(stem) for stem in (*split.validation, *split.test)}
     extra = tuple(n for n, c in cases.items() if "label" not in c.volumes and c.subject not in kept_back)
-    return Cohort(name or folder.name, family, cases, split, label_names, extra, about=about)
+    return Cohort(name or folder_name(folder), family, cases, split, names, extra, about=about)
 
 
-def _nifti_files(folder: Path) -> dict[str, Path]:
-    """Case name -> file. Hidden files (`._*` that macOS leaves in archives) and other endings are not scans."""
-    found: dict[str, Path] = {}
+def folder_name(folder: str | os.PathLike) -> str:
+    """The last part of a folder's path, also of "." and "..": what its cohort is called."""
+    return Path(os.path.abspath(folder)).name
+
+
+def layout_of(folder: Path) -> Layout:
+    """Which of the three layouts a folder has, by the folders in it."""
+    if any((folder / part).is_dir() for part in ("imagesTr", "imagesTs")):
+        return Layout("decathlon", *(folder / part for part in ("imagesTr", "labelsTr", "imagesTs")))
+    if (folder / "images").is_dir():
+        return Layout("images and labels", folder / "images", folder / "labels", folder / "unlabelled")
+    return Layout("flat", folder, folder / "labels", folder / "unlabelled")
+
+
+def scan_files(folder: Path) -> dict[str, list[Path]]:
+    """Name -> files. Hidden files (`._*` that macOS leaves in archives) and other endings are not scans."""
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if path.name.startswith(".") or not path.name.endswith((".nii", ".nii.gz")):
-            continue
-        other = found.setdefault(path.name.removesuffix(".gz").removesuffix(".nii"), path)
-        if other != path:
-            raise ValueError(f"{folder} holds {other.name} and {path.name}: one case, two files. Remove one.")
+        if not path.name.startswith(".") and path.name.endswith((".nii", ".nii.gz")):
+            found.setdefault(path.name.removesuffix(".gz").removesuffix(".nii"), []).append(path)
     return found
+
+
+def channel_of(stem: str) -> tuple[str, int | None]:
+    """ "case_0001" -> ("case", 1), as some sets name one file for each channel; other names have no channel."""
+    short, _, channel = stem.rpartition("_")
+    return (short, int(channel)) if short and len(channel) == 4 and channel.isdigit() else (stem, None)
+
+
+def without(split: Split, skip: Collection[str]) -> Split:
+    """The split with some cases left out."""
+
+    def kept(names):
+        return tuple(name for name in names if name not in skip)
+
+    few_shot = tuple(kept(order) for order in split.few_shot)
+    return Split(kept(split.train), kept(split.validation), kept(split.test), few_shot)
+
+
+def _one_file_each(folder: Path, skip: Collection[str]) -> dict[str, Path]:
+    """Name -> file of what is not skipped."""
+    found = {}
+    for stem, files in scan_files(folder).items():
+        if stem in skip or channel_of(stem)[0] in skip:
+            continue
+        if len(files) > 1:
+            raise ValueError(f"{folder} holds {files[0].name} and {files[1].name}: one case, two files. Remove one.")
+        found[stem] = files[0]
+    return found
+
+
+def _check_skip(skip: Collection[str], layout: Layout) -> None:
+    if isinstance(skip, str):
+        raise ValueError(f"skip is a list of names, got the text {skip!r}; write [{skip!r}].")
+    stems = {stem for part in layout[1:] for stem in scan_files(part)}
+    if strangers := sorted(set(skip) - stems - {channel_of(stem)[0] for stem in stems}):
+        raise ValueError(f"skip names {strangers[0]!r}, but {layout.images.parent} holds no such case.")
 
 
 def _paired(images: Mapping[str, Path], labels: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     """Images by the names of their labels; some sets call the image `case_0000` (first channel), the label `case`."""
     paired: dict[str, Path] = {}
     for stem, path in images.items():
-        short, _, channel = stem.rpartition("_")
-        if short in labels and len(channel) == 4 and channel.isdigit() and int(channel) > 0:
+        short, channel = channel_of(stem)
+        if short in labels and channel:
             raise ValueError(
                 f"{folder}: {path.name} is a further channel of {short}; several channels come in one 4D file here. "
                 "Stack them (numpy.stack along the last axis) and write one file for each case."
             )
-        case = short if short in labels and channel == "0000" else stem
+        case = short if short in labels and channel == 0 else stem
         if case in paired:
             raise ValueError(f"{folder}: {paired[case].name} and {path.name} are both case {case}; remove one.")
         paired[case] = path
     return paired
 
 
-def _description(folder: Path) -> dict:
+def read_description(folder: Path) -> dict:
+    """What `dataset.json` says; {} if there is none."""
     file = folder / "dataset.json"
     if not file.exists():
         return {}
@@ -152,7 +219,8 @@ def _description(folder: Path) -> dict:
     return content
 
 
-def _modality(description: dict, given: str | None, folder: Path) -> str:
+def modality_of(description: dict, given: str | None, folder: Path) -> str:
+    """ "CT", "MR" or "PET": what is given, else what the description says."""
     written = description.get("modality") or description.get("channel_names") or []
     named = [given] if given else list(written.values()) if isinstance(written, dict) else written
     named = [named] if isinstance(named, str) else named
@@ -171,7 +239,7 @@ def _modality(description: dict, given: str | None, folder: Path) -> str:
     return families.pop()
 
 
-def _label_names(description: dict) -> dict[int, str]:
+def label_names_of(description: dict) -> dict[int, str]:
     """{id: name}; three spellings occur: {"1": "liver"}, {"liver": 1} and ["background", "liver"]."""
     labels = description.get("labels") or {}
     if isinstance(labels, list):

@@ -13,18 +13,21 @@ from medssl_nb.data.locations import cache_folder
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def cached_arrays(name: str, version: str, build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def cached_arrays(
+    name: str, version: str, build: Callable[[], dict[str, np.ndarray]], *, folder: str = "templates"
+) -> dict[str, np.ndarray]:
     """The arrays that `build` makes, from the cache folder when an intact copy of this version lies there.
 
     The file begins with the SHA-256 of the rest. A copy that does not match it (cut short, changed, empty) is made
     again, as is a missing one. Several processes may ask at once: each sees no file or a whole one.
 
     Args:
-        name: what the template is; the file is `templates/<name>-<version>.template`.
+        name: what the template is; the file is `<folder>/<name>-<version>.template` in the cache folder.
         version: changes whenever `build` would give something else; see `source_version`.
         build: returns arrays by name.
+        folder: what is kept there.
     """
-    file = cache_folder() / "templates" / f"{name}-{version}.template"
+    file = cache_folder() / folder / f"{name}-{version}.template"
     content = file.read_bytes() if file.is_file() else b""
     digest, packed = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(packed).digest() == digest:

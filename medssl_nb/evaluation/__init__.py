@@ -13,6 +13,7 @@ _EXPORTS = {
         "score_landmarks",
         "success_rate",
     ),
+    "predict": ("predict_scan",),
     "probes": ("linear_probe", "nearest_voxel_probe", "whole_volume_features"),
     "results": ("load_results", "made_with", "save_result"),
     "segmentation": ("dice_score", "overlap_scores", "segmentation_scores", "soft_dice_loss", "summarise_scores"),

@@ -19,7 +19,15 @@ _EXPORTS = {
     "anatomical": ("AnatomicalEmbedding", "AnatomicalEmbeddingNet"),
     "backbones": ("BackboneOutput", "ConvBackbone", "SwinBackbone"),
     "segmenter": ("Segmenter", "voxel_features"),
-    "weights": ("LoadReport", "load_encoder", "load_pretrained", "read_card", "save_encoder"),
+    "weights": (
+        "LoadReport",
+        "load_encoder",
+        "load_pretrained",
+        "load_segmenter",
+        "read_card",
+        "save_encoder",
+        "save_segmenter",
+    ),
     "build": ("build_encoder", "size_multiple"),
 }
 __getattr__, __all__ = lazy_exports(__name__, _EXPORTS)

@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import medssl_nb
 from medssl_nb.data.files import write_atomically
+from medssl_nb.data.intensity import modality_family
 
 _CARD_KEY = "medssl_nb"  # one key only: safetensors writes several in random order, and equal runs give equal bytes
 _WRAPPERS = ("state_dict", "model", "task", "student", "encoder")  # where training scripts, and ours, keep weights
@@ -81,30 +82,87 @@ def save_encoder(
         ValueError: another ending, no usable description, fields that are not plain values or bear a reserved name,
             weights with NaN or infinity. Nothing is written then.
     """
+    fields = {"method": method, "data": data, "recipe": recipe, "commit": commit, **more}
+    return _save(path, encoder, encoder, fields, _card_text)
+
+
+def save_segmenter(
+    path: str | os.PathLike,
+    segmenter: nn.Module,
+    *,
+    label_names: Mapping[int, str],
+    modality: str,
+    spacing_mm: Sequence[float] | None,
+    crop: Sequence[int],
+    **more: object,
+) -> Path:
+    """Write a fine-tuned `Segmenter` with all that a prediction needs to know, as `save_encoder` writes an encoder.
+
+    Args:
+        path: ends in ".safetensors"; the readable card gets the ending ".md".
+        segmenter: its encoder made by `build_encoder`.
+        label_names: number in the label map -> name of each class, in rising order; 0 is background.
+        modality: of the scans, decides how grey values are scaled; see `medssl_nb.data.normalise`.
+        spacing_mm: three numbers, of the working grid that it was trained on; None: scans as they are stored.
+        crop: voxels of the window that slides over a scan.
+        more: further fields of the card, such as scores.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        ValueError: as `save_encoder`; names that do not match the classes.
+    """
+    numbers = [int(number) for number in label_names]
+    classes = segmenter.head.conv.out_channels
+    if numbers != sorted(set(numbers)) or numbers[:1] != [0] or len(numbers) != classes:
+        raise ValueError(
+            f"label_names names the {classes} classes of the network by rising numbers from 0, the background; "
+            f"got {dict(label_names)}."
+        )
+    fields = {
+        "segmenter": {"features": _decoder_features(segmenter)},
+        "label_names": {str(number): name for number, name in label_names.items()},
+        "modality": modality_family(modality),
+        "spacing_mm": None if spacing_mm is None else [float(side) for side in spacing_mm],
+        "crop": [int(side) for side in crop],
+        **more,
+    }
+    return _save(path, segmenter, segmenter.encoder, fields, _segmenter_text)
+
+
+def _decoder_features(segmenter: nn.Module) -> int:
+    """What `Segmenter(features=...)` was; without a decoder it means nothing, and is the default."""
+    return segmenter.head.conv.in_channels if len(segmenter.stages) else 16
+
+
+def _save(path: str | os.PathLike, network: nn.Module, encoder: nn.Module, fields: dict, text_of: Callable) -> Path:
+    """Weights of `network` with a card that describes its `encoder`, and the readable card beside it."""
     from safetensors.torch import save_file
 
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f'path must end in ".safetensors", got {path.name!r}.')
-    tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in encoder.state_dict().items()}
+    tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in network.state_dict().items()}
     _check_finite(tensors)
-    card = _card(encoder, tensors, {"method": method, "data": data, "recipe": recipe, "commit": commit, **more})
+    card = _card(network, encoder, tensors, fields)
     header = {_CARD_KEY: json.dumps(card, sort_keys=True)}
-    text = _card_text(card, path.name)
+    text = text_of(card, path.name)
     write_atomically(path, lambda draft: save_file(tensors, draft, metadata=header))
     write_atomically(path.with_suffix(".md"), lambda draft: draft.write_text(text, encoding="utf-8"))
     return path
 
 
-def _card(encoder: nn.Module, tensors: dict[str, Tensor], fields: dict) -> dict:
+def _card(network: nn.Module, encoder: nn.Module, tensors: dict[str, Tensor], fields: dict) -> dict:
     if clash := sorted(set(fields).intersection(_OWN_FIELDS)):
-        raise ValueError(f"save_encoder fills in {', '.join(clash)} itself; give your field another name.")
+        saver = "save_segmenter" if "segmenter" in fields else "save_encoder"
+        raise ValueError(f"{saver} fills in {', '.join(clash)} itself; give your field another name.")
     description = getattr(encoder, "description", None)
     _arguments(description)  # refuses what build_encoder could not build again
     card = {
         **_without_folders(fields),
         "encoder": dict(description),
-        "parameters": sum(p.numel() for p in encoder.parameters()),
+        "parameters": sum(p.numel() for p in network.parameters()),
         "medssl_nb": medssl_nb.__version__,
         "torch": torch.__version__,
         "weights_sha256": _weights_digest(tensors),
@@ -187,6 +245,35 @@ def _card_text(card: dict, file: str) -> str:
             "```",
             "",
             *(plain_monai or [f"No class of MONAI alone is built like this `{network}`."]),
+            "",
+        ]
+    )
+
+
+def _segmenter_text(card: dict, file: str) -> str:
+    fields = {key: value for key, value in card.items() if key not in (*_OWN_FIELDS, "segmenter")}
+    return "\n".join(
+        [
+            f"# {Path(file).stem}",
+            "",
+            f"Weights of a segmentation network for medical images, with a `{card['encoder']['network']}` as encoder "
+            f"({card['parameters']:,} parameters in all). For research; not a medical device.",
+            "",
+            *(f"- **{key}**: {_plain(value)}" for key, value in fields.items()),
+            f"- **encoder**: {_plain(card['encoder'])}",
+            f"- **written with**: medssl_nb {card['medssl_nb']}, torch {card['torch']}",
+            f"- **SHA-256 of the weights** (names, types, shapes, values): `{card['weights_sha256']}`",
+            "",
+            "## Use it",
+            "",
+            f"On the command line: `python -m medssl_nb predict {file} SCANS --to FOLDER`. In Python:",
+            "",
+            "```python",
+            "from medssl_nb.evaluation import predict_scan",
+            "from medssl_nb.networks import load_segmenter",
+            f"segmenter, card = load_segmenter({file!r})",
+            'predict_scan(segmenter, "scan.nii.gz", "labels.nii.gz", card)',
+            "```",
             "",
         ]
     )
@@ -306,14 +393,47 @@ def load_encoder(path: str | os.PathLike) -> nn.Module:
     """
     from medssl_nb.networks.build import build_encoder
 
-    description = read_card(path)["encoder"]
+    card = read_card(path)
+    if "segmenter" in card:
+        raise ValueError(f"{path} holds a whole segmentation network; take load_segmenter(path)[0].encoder.")
     with torch.random.fork_rng(devices=[]):  # the first weights are replaced; the caller's random numbers do not move
-        encoder = build_encoder(description)
-    _, tensors = _read_safetensors(Path(path))
-    report = _load(encoder, tensors, str(path), prefix="", minimum=1.0)
-    if report.missing or report.unexpected:
-        raise ValueError(f"{path} does not hold the {description['network']} that its card describes: {report}.")
+        encoder = build_encoder(card["encoder"])
+    _fill(encoder, path, card)
     return encoder
+
+
+def load_segmenter(path: str | os.PathLike) -> tuple[nn.Module, dict]:
+    """The network that `save_segmenter` wrote, on the CPU and in `eval()` mode, and its card.
+
+    Returns:
+        `Segmenter`, and the card of `read_card`: "label_names" (whole numbers -> names, in the order of the classes),
+        "modality", "spacing_mm", "crop" and what else was given.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a whole file of `save_segmenter`, or weights or card were changed since.
+    """
+    from medssl_nb.networks.build import build_encoder
+    from medssl_nb.networks.segmenter import Segmenter
+
+    card = read_card(path)
+    if "segmenter" not in card:
+        raise ValueError(
+            f"{path} holds an encoder alone, which names no organs; fine-tune it first: python -m medssl_nb finetune."
+        )
+    card["label_names"] = {number: card["label_names"][str(number)] for number in sorted(map(int, card["label_names"]))}
+    with torch.random.fork_rng(devices=[]):
+        segmenter = Segmenter(build_encoder(card["encoder"]), len(card["label_names"]), **card["segmenter"])
+    _fill(segmenter, path, card)
+    return segmenter.eval(), card
+
+
+def _fill(network: nn.Module, path: str | os.PathLike, card: Mapping) -> None:
+    """Give a network that was built from a card the weights beside it; all of them, and no others."""
+    _, tensors = _read_safetensors(Path(path))
+    report = _load(network, tensors, str(path), prefix="", minimum=1.0)
+    if report.missing or report.unexpected:
+        raise ValueError(f"{path} does not hold the {card['encoder']['network']} that its card describes: {report}.")
 
 
 def load_pretrained(

@@ -72,7 +72,10 @@ class Recipe:
         """The cohort of this recipe."""
         from medssl_nb.data import load_cohort
 
-        return load_cohort(**self.cohort)
+        try:
+            return load_cohort(**self.cohort)
+        except TypeError as error:
+            raise ValueError(f"recipe {self.title}, section [cohort]: {error}.") from error
 
     def make_encoder(self, seed: int = 0):
         """A new encoder; its random weights follow from `seed`."""
@@ -149,6 +152,11 @@ def load_recipe(
     for change in changes:
         _apply(contents, change)
     return replace(_recipe(title, of_profile or "own", contents), like=like)
+
+
+def recipe_contents(name: str, profile: str | None = None) -> dict:
+    """What the file of a recipe says, as it stands there; arguments and errors as in `load_recipe`."""
+    return _contents(_find(name, profile))
 
 
 def _contents(path: Path) -> dict:

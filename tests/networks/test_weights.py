@@ -11,8 +11,17 @@ import torch
 from torch import nn
 
 from medssl_nb.networks.build import build_encoder
+from medssl_nb.networks.segmenter import Segmenter
 from medssl_nb.networks.unet import FeatureUNet
-from medssl_nb.networks.weights import LoadReport, load_encoder, load_pretrained, read_card, save_encoder
+from medssl_nb.networks.weights import (
+    LoadReport,
+    load_encoder,
+    load_pretrained,
+    load_segmenter,
+    read_card,
+    save_encoder,
+    save_segmenter,
+)
 
 UNET = {"network": "FeatureUNet", "channels": [2, 3, 4], "norm": "batch"}
 CARD = {"method": "masked_autoencoding", "data": "phantom", "recipe": "masked_autoencoding.demo"}
@@ -511,3 +520,87 @@ def test_a_swin_backbone_opens_in_monais_own_class(tmp_path, monkeypatch):
     network = run_code_of_card(path.with_suffix(".md").read_text(), "In plain MONAI")["network"]
     assert is_unchanged(network, encoder.swin_unetr.state_dict())
     assert is_unchanged(load_encoder(path), encoder.state_dict())
+
+
+# ------------------------------------------------------------------------------------------------ whole segmenters
+
+ORGANS = {0: "background", 2: "liver", 11: "spleen"}
+FACTS = {"label_names": ORGANS, "modality": "FLAIR", "spacing_mm": (1, 1.5, 2), "crop": (16, 16, 16)}
+
+
+@pytest.mark.parametrize(
+    ("description", "features"),
+    [
+        ({"network": "FeatureUNet", "channels": [4, 8], "norm": "instance"}, 16),
+        ({"network": "ConvBackbone", "widths": [4, 4, 8, 8]}, 6),  # it has a decoder, whose width must come back
+    ],
+)
+def test_a_segmenter_comes_back_with_all_a_prediction_needs(tmp_path, description, features):
+    segmenter = Segmenter(build_encoder(description), 3, features).eval()
+    path = save_segmenter(tmp_path / "seg.safetensors", segmenter, **FACTS, test_dice=0.5)
+    before = torch.random.get_rng_state()
+    loaded, card = load_segmenter(path)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert not loaded.training
+    volume = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(volume), segmenter(volume), rtol=0, atol=0)
+    assert list(card["label_names"].items()) == list(ORGANS.items())
+    assert (card["modality"], card["spacing_mm"], card["crop"]) == ("MR", [1, 1.5, 2], [16, 16, 16])
+    assert card["test_dice"] == 0.5
+    text = path.with_suffix(".md").read_text()
+    assert "load_segmenter('seg.safetensors')" in text and str(tmp_path) not in text
+    again = save_segmenter(tmp_path / "again.safetensors", loaded, **FACTS, test_dice=0.5)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_segmenter_s_encoder_goes_into_plain_monai_and_back_into_ours(tmp_path):
+    from monai.networks.nets import BasicUNet
+    from safetensors.torch import load_file
+
+    description = {"network": "FeatureUNet", "channels": [4, 8, 8, 8, 8], "norm": "instance"}
+    encoder = build_encoder(description)
+    path = save_segmenter(tmp_path / "seg.safetensors", Segmenter(encoder, 3), **FACTS)
+    report = load_pretrained(build_encoder(description), path)
+    assert not report.missing and "'encoder.'" in report.notes[0]
+    norm = ("instance", {"affine": True})
+    options = {"features": (4, 8, 8, 8, 8, 4), "act": "relu", "norm": norm, "bias": False}
+    network = BasicUNet(spatial_dims=3, in_channels=1, out_channels=2, **options)
+    weights = {name.removeprefix("encoder."): t for name, t in load_file(path).items()}
+    down = {name: t for name, t in weights.items() if name.startswith(("conv_0.", "down_"))}
+    assert network.load_state_dict(down, strict=False).unexpected_keys == []
+    volume = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network.down_1(network.conv_0(volume)), encoder.down_1(encoder.conv_0(volume)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"label_names": {0: "background", 2: "liver"}}, "names the 3 classes of the network"),
+        ({"label_names": {0: "background", 11: "spleen", 2: "liver"}}, "by rising numbers from 0"),
+        ({"label_names": {1: "a", 2: "b", 3: "c"}}, "from 0, the background"),
+        ({"modality": "photo"}, "modality 'photo' is not known"),
+        ({"torch": 1}, "save_segmenter fills in torch itself"),
+    ],
+)
+def test_a_card_that_would_mislead_a_prediction_is_refused(tmp_path, wrong, words):
+    segmenter = Segmenter(build_encoder({"network": "FeatureUNet", "channels": [4, 8]}), 3)
+    with pytest.raises(ValueError, match=words):
+        save_segmenter(tmp_path / "seg.safetensors", segmenter, **{**FACTS, **wrong})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_encoders_and_segmenters_are_not_taken_for_each_other(tmp_path):
+    encoder = build_encoder({"network": "FeatureUNet", "channels": [4, 8]})
+    one = save_encoder(encoder, tmp_path / "one.safetensors", method="m", data="d", recipe="r")
+    whole = save_segmenter(tmp_path / "whole.safetensors", Segmenter(encoder, 3), **FACTS)
+    with pytest.raises(ValueError, match="holds a whole segmentation network; take load_segmenter"):
+        load_encoder(whole)
+    with pytest.raises(ValueError, match="holds an encoder alone, which names no organs"):
+        load_segmenter(one)
+    damaged = bytearray(whole.read_bytes())
+    damaged[-3] ^= 1
+    whole.write_bytes(damaged)
+    with pytest.raises(ValueError, match="is not what was saved"):
+        load_segmenter(whole)
