@@ -18,6 +18,7 @@ from medssl_nb.exercises.embedding_for_every_voxel import (
     check_roles,
     check_view_coordinates,
 )
+from medssl_nb.exercises.four_methods import check_best_table_for, check_paired_gain, check_worth_the_time
 from medssl_nb.exercises.hard_patches_and_categories import (
     check_consistency,
     check_hard_patches,
@@ -81,11 +82,13 @@ from medssl_nb.exercises.two_views_and_balance import (
 )
 from medssl_nb.exercises.volumes_and_views import check_come_back, check_organ_ml, check_window
 from medssl_nb.exercises.which_patches_are_lesions import check_budget, check_lift, check_lloyd_step
+from medssl_nb.exercises.your_own_scans import check_onto_scan, check_same_place, check_verdict
 
 __all__ = [
     "check_answers",
     "check_basin",
     "check_bend",
+    "check_best_table_for",
     "check_bookkeeping",
     "check_bootstrap_interval",
     "check_box_sum",
@@ -130,8 +133,10 @@ __all__ = [
     "check_mirror_theta",
     "check_momentum",
     "check_one_token_answer",
+    "check_onto_scan",
     "check_organ_ml",
     "check_padded_crop",
+    "check_paired_gain",
     "check_patch_loss_of",
     "check_patch_of",
     "check_plain_correlation",
@@ -140,6 +145,7 @@ __all__ = [
     "check_renumber",
     "check_right_angle_loss",
     "check_roles",
+    "check_same_place",
     "check_same_share",
     "check_share_home",
     "check_slab_of",
@@ -149,9 +155,11 @@ __all__ = [
     "check_target_angle",
     "check_two_maps",
     "check_vanishing_epoch",
+    "check_verdict",
     "check_view_coordinates",
     "check_window",
     "check_window_of_three",
     "check_wins",
+    "check_worth_the_time",
     "check_wrong_order_works",
 ]

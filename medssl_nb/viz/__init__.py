@@ -4,6 +4,7 @@ from medssl_nb.viz.alignment import alignment_png, show_alignment, show_view_pai
 from medssl_nb.viz.attention import attention_png, show_attention
 from medssl_nb.viz.clusters import cluster_colours, show_usage, usage_png
 from medssl_nb.viz.colours import CLUSTER_COLOURS, ORGAN_COLOURS, label_colour
+from medssl_nb.viz.comparison import few_label_panels_png, ranking_png, show_few_label_panels, show_ranking
 from medssl_nb.viz.curves import (
     few_label_png,
     losses_png,
@@ -40,6 +41,7 @@ __all__ = [
     "distributions_png",
     "embedding_colours",
     "entropies_png",
+    "few_label_panels_png",
     "few_label_png",
     "joint_matrix_png",
     "label_colour",
@@ -48,6 +50,7 @@ __all__ = [
     "patch_map",
     "patch_scatter_png",
     "planes_png",
+    "ranking_png",
     "ratio_curve_png",
     "region_matrix_png",
     "sagittal_view",
@@ -56,11 +59,13 @@ __all__ = [
     "show_distributions",
     "show_entropies",
     "show_few_label",
+    "show_few_label_panels",
     "show_joint_matrix",
     "show_landmark_errors",
     "show_losses",
     "show_patch_scatter",
     "show_planes",
+    "show_ranking",
     "show_ratio_curve",
     "show_region_matrix",
     "show_row",

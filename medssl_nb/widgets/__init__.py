@@ -4,9 +4,11 @@ from medssl_nb.widgets.alignment_explorer import AlignmentExplorer
 from medssl_nb.widgets.attention_explorer import AttentionExplorer
 from medssl_nb.widgets.boundary_explorer import BoundaryExplorer
 from medssl_nb.widgets.cluster_explorer import ClusterExplorer, stable_clusters
+from medssl_nb.widgets.comparison_explorer import ComparisonExplorer
 from medssl_nb.widgets.distillation_explorer import DistillationExplorer
 from medssl_nb.widgets.embedding_explorer import EmbeddingExplorer
 from medssl_nb.widgets.joint_matrix_explorer import JointMatrixExplorer
+from medssl_nb.widgets.keep_keys import KeepKeys
 from medssl_nb.widgets.landmark_explorer import LandmarkExplorer
 from medssl_nb.widgets.mask_explorer import MaskExplorer
 from medssl_nb.widgets.patch_cluster_explorer import PatchClusterExplorer
@@ -26,9 +28,11 @@ __all__ = [
     "AttentionExplorer",
     "BoundaryExplorer",
     "ClusterExplorer",
+    "ComparisonExplorer",
     "DistillationExplorer",
     "EmbeddingExplorer",
     "JointMatrixExplorer",
+    "KeepKeys",
     "LandmarkExplorer",
     "MaskExplorer",
     "Panel",
