@@ -23,6 +23,10 @@ FIND = """([name, number]) => {
     const cells = notebook.widgets.map((cell, at) => [cell.model.sharedModel.getSource(), at]);
     return cells.filter(([source]) => new RegExp(`(^|\\\\n|= ?)${name}\\\\(`).test(source))[number][1];
 }"""
+SHOWN = """(at) => {
+    const cell = window.jupyterapp.shell.currentWidget.content.widgets[at].model;
+    return cell.executionCount !== null && cell.outputs.length > 0;
+}"""
 MARK = """(at) => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
     return notebook.scrollToItem(at, 'start').then(() => { notebook.widgets[at].node.id = 'shown'; });
@@ -61,7 +65,7 @@ SHOTS = {
         "30_boundary_infomax/34_pretrain_and_transfer.ipynb",
         "ClusterExplorer",
         0,
-        tuple(press("step", "ArrowRight") for _ in range(5)),
+        tuple(press("training step", "ArrowLeft") for _ in range(5)),
     ),
     "local_discrimination": Shot(
         "40_local_discrimination/43_one_shot_landmarks.ipynb",
@@ -139,9 +143,10 @@ def frames_of(shot: Shot, open_notebook: Callable) -> Iterator[bytes]:
     """PNGs of the widget: as it appears, then after each step."""
     notebook = open_notebook(PROJECT / "notebooks" / shot.lesson)
     notebook.page.set_default_timeout(LESSON_SECONDS * 1000)
-    notebook.command("notebook:run-all-cells")  # cells that are broken on purpose may raise
-    notebook.wait_for_kernel()
     at = notebook.page.evaluate(FIND, [shot.widget, shot.number])
+    notebook.command("notebook:run-all-cells")  # cells that are broken on purpose may raise, and end the wait early
+    notebook.page.wait_for_function(SHOWN, arg=at)
+    notebook.wait_for_kernel()
     notebook.page.evaluate(MARK, at)
     area = notebook.page.locator("#shown .jp-OutputArea-output .jupyter-widgets").first
     area.locator("canvas, img").first.wait_for()
