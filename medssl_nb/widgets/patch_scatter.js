@@ -8,7 +8,8 @@ const FRAME = { left: 52, right: 388, top: 12, bottom: 302 };
 const NEAR = 14; // CSS pixels from the pointer to a point
 const NOT_SHOWN = 255;
 
-const short = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
+const short = (value) =>
+  String(Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3))).replace("-", "−");
 
 /** Round numbers from low to high, about five. */
 function ticks(low, high) {

@@ -344,16 +344,28 @@ def up(path: Path) -> str:
 def contents(site: Site) -> str:
     """Tables of contents for the sidebar, at the end of the front page."""
     chapters: dict[str, list[str]] = {}
+    listed = titles_in_readme(site)
     for path in site.notebooks():
         folder = path.parent.name if len(path.parts) > 2 else ""
-        chapters.setdefault(folder, []).append(f"{short_title(path.stem)} <{path.with_suffix('').as_posix()}>")
+        title = listed.get(path.as_posix(), short_title(path.stem))
+        chapters.setdefault(folder, []).append(f"{title} <{path.with_suffix('').as_posix()}>")
     groups = [(chapter_title(folder), entries) for folder, entries in chapters.items()]
     more = [path.with_suffix("").as_posix() for path in site.pages()[1:]]
     course = [page for page in more if page.startswith("docs/")]
+    course.sort(key=lambda page: not page.endswith("/teacher"))  # the page that the others belong to comes first
     rest = [page for page in more if page not in course]
     groups += [("Explorers", [Path(EXPLORERS).stem])] if (site.source / EXPLORERS).is_file() else []
     groups += [("For teachers", course), ("More", rest)]
     return "".join(toctree(caption, entries) for caption, entries in groups if entries)
+
+
+def titles_in_readme(site: Site) -> dict[str, str]:
+    """Path of a lesson -> its number and the words of the first link to it: the row of the README's table."""
+    found: dict[str, str] = {}
+    text = (site.top / "README.md").read_text(encoding="utf-8")
+    for words, path in re.findall(r"\[([^\]\n]+)\]\((notebooks/[^)\s]+\.ipynb)\)", text):
+        found.setdefault(path, f"{Path(path).stem.partition('_')[0]} {words}")
+    return found
 
 
 def toctree(caption: str, entries: list[str]) -> str:
