@@ -28,21 +28,25 @@ class TrainingMonitor(WithPicture, ipywidgets.VBox):
         self.task, self.every_seconds, self.title = task, every_seconds, title
         self.history: list[dict] = []
         self.status = ipywidgets.Label("waiting for the first step")
-        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"))
         self.image.value = self._static_png()
         super().__init__(children=[self.status, self.image])
 
     def watch(self, records: Iterable) -> Iterator:
-        """Pass step records on; the picture follows them, and shows the last one at the end."""
+        """Pass step records on; the picture follows them and ends with the last one, also if the run is cut short."""
         drawn = -float("inf")
-        for record in records:
-            self.history.append(asdict(record))
-            self.status.value = self._line(record)
-            if time.monotonic() - drawn >= self.every_seconds:
-                self.image.value = self._static_png()
-                drawn = time.monotonic()
-            yield record
-        self.image.value = self._static_png()
+        try:
+            for record in records:
+                self.history.append(asdict(record))
+                self.status.value = self._line(record)
+                if time.monotonic() - drawn >= self.every_seconds:
+                    self.image.value = self._static_png()
+                    drawn = time.monotonic()
+                yield record
+        finally:
+            if self.history and (last := self.history[-1])["step"] < last["steps"]:
+                self.status.value = f"stopped after step {last['step']} of {last['steps']}"
+            self.image.value = self._static_png()
 
     def _line(self, record) -> str:
         from medssl_nb.training.progress import clock
@@ -55,7 +59,7 @@ class TrainingMonitor(WithPicture, ipywidgets.VBox):
         from medssl_nb.viz.curves import losses_png, waiting_png
 
         if not self.history:
-            return waiting_png("no step yet")
+            return waiting_png("The curves grow here while it trains.")
         trivial = self.task.trivial_losses if self.task is not None else {}
         seen = {name for record in self.history for name in record["losses"]}  # some terms start later in a run
         trivial = {name: value for name, value in trivial.items() if name in seen}

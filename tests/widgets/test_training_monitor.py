@@ -36,6 +36,15 @@ def test_records_are_passed_on_and_the_picture_follows():
     assert [step["losses"]["total"] for step in monitor.history] == [2.0, 1.0, pytest.approx(2 / 3)]
 
 
+def test_a_run_cut_short_says_so():
+    monitor = TrainingMonitor(every_seconds=1e6)
+    watched = monitor.watch(records(6))
+    before = [next(watched), next(watched)] and bytes(monitor.image.value)
+    watched.close()  # what `break` does
+    assert monitor.status.value == "stopped after step 2 of 6"
+    assert bytes(monitor.image.value) != before  # the second step was not drawn yet
+
+
 def test_pictures_are_not_drawn_more_often_than_asked_but_the_last_is(monkeypatch):
     monitor = TrainingMonitor(every_seconds=1e6)
     drawn = []
