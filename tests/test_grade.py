@@ -85,7 +85,7 @@ def test_endless_and_deadly_answers_fail_and_end(class_of_students):
     for answer, why in (("while True: pass", "NameError"), ("import os\nos._exit(1)", "DeadKernelError")):
         bad = class_of_students / "bad.ipynb"
         nbformat.write(handed_in(answer), bad)
-        first, second = grade.grade("eve", bad, path, timeout=4)
+        first, second = grade.grade("eve", bad, path, timeout=8)
         assert not first.passed
         assert first.message.startswith(why)
         assert not second.passed
